@@ -1,0 +1,42 @@
+// The one clock of the library.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <time.h>
+
+namespace mpg {
+
+using clock = std::chrono::steady_clock;
+using time_point = clock::time_point;
+using duration = std::chrono::nanoseconds;
+
+} // namespace mpg
+
+namespace mpg::base {
+
+/// Nanoseconds of the steady clock. never: a deadline that does not come.
+using nanos = std::int64_t;
+inline constexpr nanos never = std::numeric_limits<nanos>::max();
+
+/// 20 ns (vDSO).
+inline nanos now() noexcept {
+    ::timespec t;
+    ::clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<nanos>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+}
+
+inline nanos to_nanos(time_point t) noexcept {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
+}
+inline time_point to_time_point(nanos n) noexcept { return time_point(std::chrono::nanoseconds(n)); }
+
+/// now + d without overflow; a d of nanoseconds::max() means never. A negative d is in the past.
+inline nanos deadline_after(std::chrono::nanoseconds d) noexcept {
+    nanos base = now(), result = 0;
+    if (d == std::chrono::nanoseconds::max() || __builtin_add_overflow(base, d.count(), &result)) return never;
+    return result;
+}
+
+} // namespace mpg::base

@@ -1,0 +1,80 @@
+// The heart of a context: something that becomes done once, and tells those who subscribed.
+//
+// It stands in this room, above channels and sync types, so that their cancellable forms can wait for it; the public
+// face is mpg::context in the cancel room.
+#pragma once
+
+#include <mpg/base/atomic.hpp>
+#include <mpg/base/intrusive_list.hpp>
+#include <mpg/base/spinlock.hpp>
+
+#include <system_error>
+
+namespace mpg {
+class context;
+} // namespace mpg
+
+namespace mpg::sched {
+
+/// Lives in the frame (or object) of the one who subscribes. fire runs at most once, on the canceller's strand, under
+/// the source's lock: it may claim and ready, take locks that come after it in the order (context, then child
+/// context, then anything of a leaf: channel, timer wheel, ring), and must not suspend, throw or unsubscribe.
+struct cancel_hook : base::list_hook {
+    void (*fire)(cancel_hook&) noexcept = nullptr;
+};
+
+/// Done or not, for ever after. The one who derives from it sets the error before mark_done.
+class cancel_source {
+  public:
+    cancel_source() = default;
+    cancel_source(const cancel_source&) = delete;
+    cancel_source& operator=(const cancel_source&) = delete;
+
+    /// One load.
+    bool is_done() const noexcept { return done_.load(std::memory_order_acquire); } // pairs with: mark_done
+
+    /// False: it is done already; the hook is not subscribed and will not fire. Costs one lock.
+    [[nodiscard]] bool subscribe(cancel_hook& hook) noexcept {
+        lock_.lock();
+        bool ok = !done_.load(std::memory_order_relaxed);
+        if (ok) hooks_.push_back(hook);
+        lock_.unlock();
+        return ok;
+    }
+    /// When it returns, the hook is not running and will not. For a hook that was subscribed, fired or not.
+    void unsubscribe(cancel_hook& hook) noexcept {
+        lock_.lock();
+        if (hook.linked()) hooks_.erase(hook);
+        lock_.unlock();
+    }
+    /// Why it is done: errc::cancelled or errc::deadline_exceeded; {} before.
+    std::error_code err() const noexcept { return is_done() ? error_ : std::error_code{}; }
+
+  protected:
+    ~cancel_source() = default;
+
+    /// Only the first call counts (true). Fires all hooks, in the order of subscription, before it returns.
+    bool mark_done(std::error_code why) noexcept {
+        lock_.lock();
+        bool first = !done_.load(std::memory_order_relaxed);
+        if (first) {
+            error_ = why;
+            done_.store(true, std::memory_order_release); // pairs with: is_done
+            while (cancel_hook* hook = hooks_.pop_front()) hook->fire(*hook);
+        }
+        lock_.unlock();
+        return first;
+    }
+
+    base::spinlock lock_;
+    base::intrusive_list<cancel_hook> hooks_; // guarded by lock_
+
+  private:
+    base::atomic<bool> done_{false}; // written once, under lock_
+    std::error_code error_;          // written once, before done_
+};
+
+/// The source of a context; null for one that is never done. Defined with mpg::context.
+cancel_source* source_of(const context& ctx) noexcept;
+
+} // namespace mpg::sched
