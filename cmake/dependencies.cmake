@@ -1,0 +1,9 @@
+# What mpg::mpg stands on. The package configuration asks for the same (see mpg-config.cmake.in).
+#
+# Only Boost.Context is a compiled part of Boost here. A policy of newer CMake versions removes FindBoost; CONFIG never
+# used it.
+find_package(Boost 1.74 CONFIG REQUIRED COMPONENTS context)
+find_package(liburing REQUIRED)
+find_package(concurrentqueue REQUIRED)
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)

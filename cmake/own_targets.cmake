@@ -1,0 +1,25 @@
+# How the targets of this repository are compiled. Nothing here reaches a user of mpg::mpg.
+set(MPG_SANITIZE "" CACHE STRING "Sanitizer of our own targets: empty, address or thread")
+set_property(CACHE MPG_SANITIZE PROPERTY STRINGS "" address thread)
+if(NOT MPG_SANITIZE MATCHES "^(address|thread|)$")
+    message(FATAL_ERROR "MPG_SANITIZE must be empty, address or thread, not '${MPG_SANITIZE}'")
+endif()
+
+add_library(mpg_own INTERFACE)
+target_link_libraries(mpg_own INTERFACE mpg::mpg)
+target_compile_options(mpg_own INTERFACE
+    -Wall -Wextra -Wshadow -Wconversion -Werror)
+if(MPG_SANITIZE)
+    set(flags -fsanitize=${MPG_SANITIZE} -fno-omit-frame-pointer)
+    if(MPG_SANITIZE STREQUAL "address")
+        list(APPEND flags -fsanitize=undefined -fno-sanitize-recover=undefined)
+    endif()
+    target_compile_options(mpg_own INTERFACE ${flags})
+    target_link_options(mpg_own INTERFACE ${flags})
+endif()
+
+# A program of ours: mpg_program(NAME SOURCES...)
+function(mpg_program name)
+    add_executable(${name} ${ARGN})
+    target_link_libraries(${name} PRIVATE mpg_own)
+endfunction()
