@@ -1,0 +1,115 @@
+// What belongs to a line of execution besides its stack, and the one function that switches between two.
+//
+// errno, the C++ exceptions in flight and the FP control words travel with the execution, not with the thread. All of
+// it is exchanged *before* the jump: the thread is the same on both sides, so its anchors need not be found again by
+// code whose compiler may remember the other thread's.
+#pragma once
+
+#include <mpg/base/config.hpp>
+#include <mpg/fiber/context.hpp>
+
+#include <cerrno>
+#include <cstdint>
+#include <cxxabi.h>
+
+#if defined(MPG_ASAN)
+#include <sanitizer/common_interface_defs.h>
+#endif
+#if defined(MPG_TSAN)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+namespace mpg::fiber {
+
+/// The Itanium ABI's per-thread exception state: __cxa_eh_globals. Its two members are fixed by that ABI (the
+/// 32-bit ARM one, which has a third, is not supported).
+struct exception_state {
+    void* caught = nullptr;
+    unsigned int uncaught = 0;
+};
+
+/// Rounding mode, masks and precision: the control bits only. The sticky flags stay with the thread: writing MXCSR
+/// with other flags costs 50 ns on some CPUs.
+struct fp_control {
+#if defined(__x86_64__)
+    std::uint32_t word = 0x1f80; // MXCSR
+    std::uint16_t x87 = 0x37f;   // x87 control word
+#else
+    std::uint32_t word = 0; // FPCR
+#endif
+};
+
+/// Where this thread keeps its state. Found once, when the thread starts.
+struct thread_anchor {
+    exception_state* exceptions = nullptr;
+    int* error = nullptr;
+
+    MPG_NOINLINE static thread_anchor of_this_thread() noexcept {
+        asm volatile("");
+        return {reinterpret_cast<exception_state*>(abi::__cxa_get_globals()), &errno};
+    }
+};
+
+/// A task's or a scheduler's execution, while it does not run.
+struct execution {
+    context ctx;
+    exception_state exceptions;
+    int error = 0;
+    fp_control fp;
+    void* fake_stack = nullptr;  // AddressSanitizer's, of the suspended execution
+    void* tsan_fiber = nullptr;  // ThreadSanitizer's
+    const void* stack_bottom = nullptr; // lowest address and size, for AddressSanitizer; written by its owner
+    std::uint32_t stack_bytes = 0;
+};
+
+namespace detail {
+
+MPG_ALWAYS_INLINE void exchange_fp(fp_control& from, const fp_control& to) noexcept {
+#if defined(__x86_64__)
+    asm volatile("stmxcsr %0" : "=m"(from.word));
+    asm volatile("fnstcw %0" : "=m"(from.x87));
+    if ((from.word ^ to.word) & 0xffc0u) [[unlikely]] {
+        asm volatile("ldmxcsr %0" ::"m"(to.word));
+    }
+    if (from.x87 != to.x87) [[unlikely]] {
+        asm volatile("fldcw %0" ::"m"(to.x87));
+    }
+#elif defined(__aarch64__)
+    std::uint64_t now;
+    asm volatile("mrs %0, fpcr" : "=r"(now));
+    from.word = static_cast<std::uint32_t>(now);
+    if (from.word != to.word) asm volatile("msr fpcr, %0" ::"r"(static_cast<std::uint64_t>(to.word)));
+#endif
+}
+
+} // namespace detail
+
+/// Must be called first thing by code that a switch has just started or resumed. `self`: the execution that runs now.
+MPG_ALWAYS_INLINE void arrived([[maybe_unused]] execution& self) noexcept {
+#if defined(MPG_ASAN)
+    __sanitizer_finish_switch_fiber(self.fake_stack, nullptr, nullptr);
+#endif
+}
+
+/// Suspends `from`, which runs on the thread of `anchor`, and resumes `to`. `ends`: from will never be resumed.
+/// Returns when from is resumed, maybe on another thread: the caller must look up anything of the thread afresh.
+MPG_NOINLINE inline void switch_execution(execution& from, execution& to, const thread_anchor& anchor,
+                                          [[maybe_unused]] bool ends = false) noexcept {
+    exception_state& exceptions = *anchor.exceptions;
+    from.exceptions = exceptions;
+    exceptions = to.exceptions;
+    int& error = *anchor.error;
+    from.error = error;
+    error = to.error;
+    detail::exchange_fp(from.fp, to.fp);
+#if defined(MPG_ASAN)
+    __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, to.stack_bottom, to.stack_bytes);
+#endif
+#if defined(MPG_TSAN)
+    __tsan_switch_to_fiber(to.tsan_fiber, 0);
+#endif
+    jump(from.ctx, to.ctx);
+    arrived(from);
+}
+
+} // namespace mpg::fiber

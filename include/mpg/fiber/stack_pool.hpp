@@ -1,0 +1,257 @@
+// Stacks: slots of large reserved slabs, with guards that cost no mapping, recycled hot.
+//
+// A slot is [guard | usable ... top). Slabs are reserved with MAP_NORESERVE, so that a slot costs address space until
+// its pages are touched; slots are carved in order and guarded when first handed out. A slot is in one place at a
+// time: a task's, a P's cache (stack_cache, its owner only), the pool's free list (lock_), or not carved yet.
+//
+// Guards. MADV_GUARD_INSTALL (Linux 6.13) marks page-table entries: no mapping is split, so a million guarded stacks
+// stand in a few VMAs. Where the kernel refuses it: mprotect, two mappings a slot, up to half of vm.max_map_count;
+// beyond that a canary at the low end that is looked at when the stack comes back, and one warning.
+#pragma once
+
+#include <mpg/base/config.hpp>
+#include <mpg/base/spinlock.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <mutex>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <vector>
+
+#if defined(MPG_ASAN)
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace mpg::fiber {
+
+enum class guard_kind : std::uint8_t { install, protect, canary };
+
+/// Called for the one warning a pool may give.
+inline void warn_unguarded() noexcept {
+    constexpr char text[] = "mpg: warning: no more guard pages (vm.max_map_count); further stacks have a canary only\n";
+    [[maybe_unused]] auto n = ::write(2, text, sizeof text - 1);
+}
+
+/// All stacks of a runtime, of one size. Thread-safe; hot paths go through stack_cache.
+class stack_pool {
+  public:
+    static constexpr std::size_t page = 4096;
+    static constexpr std::uint64_t canary = 0x6d70672d63616e61;
+
+    /// bytes: a slot's size with its guard (rounded up to pages, at least 16 KiB). guard: bytes of the guard.
+    explicit stack_pool(std::size_t bytes, std::size_t guard = page, guard_kind first = guard_kind::install)
+        : guard_(round_up(guard)), slot_(round_up(std::max<std::size_t>(bytes, 16 << 10))), kind_(first),
+          protect_budget_(map_budget()) {
+        if (slot_ < guard_ + (16 << 10)) slot_ = guard_ + (16 << 10);
+    }
+    stack_pool(const stack_pool&) = delete;
+    stack_pool& operator=(const stack_pool&) = delete;
+    ~stack_pool() {
+        for (const slab& s : slabs_) {
+#if defined(MPG_ASAN)
+            __asan_unpoison_memory_region(s.base, s.bytes);
+#endif
+            ::munmap(s.base, s.bytes);
+        }
+    }
+
+    /// The low end of a slot, or null when the system gives no more memory.
+    char* allocate() noexcept {
+        std::lock_guard hold(lock_);
+        if (!free_.empty()) {
+            char* stack = free_.back();
+            free_.pop_back();
+            if (trimmed_ > free_.size()) { // its pages come back zeroed
+                trimmed_ = free_.size();
+                if (unguarded(stack)) std::memcpy(stack, &canary, sizeof canary);
+            }
+            return stack;
+        }
+        return carve();
+    }
+    /// Takes n slots back in one go, hottest last.
+    void release(char* const* stacks, std::size_t n) noexcept {
+        std::lock_guard hold(lock_);
+        if (kind_ == guard_kind::canary)
+            for (std::size_t i = 0; i < n; ++i)
+                if (unguarded(stacks[i])) check_canary(stacks[i]);
+        free_.insert(free_.end(), stacks, stacks + n); // never allocates: carve reserved the room
+    }
+    /// Gives the pages of idle stacks beyond `keep` back to the system, contiguous ones in one call. For a
+    /// housekeeper: the lock is held during the system calls of at most 1024 stacks.
+    void trim(std::size_t keep) noexcept {
+        std::lock_guard hold(lock_);
+        if (free_.size() <= keep + trimmed_) {
+            trimmed_ = std::min(trimmed_, free_.size());
+            return;
+        }
+        // The coldest stand in front; [0, trimmed_) have no pages already.
+        std::size_t n = std::min<std::size_t>(free_.size() - keep - trimmed_, 1024);
+        auto first = free_.begin() + static_cast<std::ptrdiff_t>(trimmed_);
+        auto last = first + static_cast<std::ptrdiff_t>(n);
+        std::sort(first, last);
+        for (auto it = first; it != last;) {
+            auto end = it + 1;
+            while (end != last && *end == *(end - 1) + slot_) ++end;
+            // Guards survive MADV_DONTNEED, of either kind; a canary is written again when the slot is handed out.
+            ::madvise(*it, static_cast<std::size_t>(end - it) * slot_, MADV_DONTNEED);
+            it = end;
+        }
+        trimmed_ += n;
+    }
+
+    std::size_t slot_bytes() const noexcept { return slot_; }
+    std::size_t guard_bytes() const noexcept { return guard_; }
+    guard_kind kind() const noexcept { return kind_; }
+    std::size_t mapped_bytes() const noexcept {
+        std::lock_guard hold(lock_);
+        std::size_t sum = 0;
+        for (const slab& s : slabs_) sum += s.bytes;
+        return sum;
+    }
+    /// Slots that were ever handed out and are not trimmed: each has touched at least a page.
+    std::size_t touched_slots() const noexcept {
+        std::lock_guard hold(lock_);
+        return carved_ - trimmed_;
+    }
+
+    /// The first byte above the stack whose low end this is. Tops are coloured (16 steps of 128 bytes), so that the
+    /// hot lines of many stacks do not fall into the same cache sets; the colour is small enough for a task that
+    /// waits to stay within one page.
+    char* top(char* stack) const noexcept {
+        auto index = reinterpret_cast<std::uintptr_t>(stack) / slot_;
+        return stack + slot_ - (index % 16) * 128;
+    }
+    /// Is addr in the guard of the stack with this low end?
+    bool in_guard(const char* stack, const void* addr) const noexcept {
+        auto* a = static_cast<const char*>(addr);
+        return a >= stack && a < stack + guard_;
+    }
+
+  private:
+    struct slab {
+        char* base;
+        std::size_t bytes;
+    };
+
+    static constexpr std::size_t round_up(std::size_t n) noexcept { return (n + page - 1) / page * page; }
+
+    static std::size_t map_budget() noexcept {
+        long limit = 65530;
+        if (int fd = ::open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC); fd >= 0) {
+            char text[32] = {};
+            if (::read(fd, text, sizeof text - 1) > 0) limit = std::atol(text);
+            ::close(fd);
+        }
+        return static_cast<std::size_t>(std::max(0L, (limit - 5000) / 4)); // each guard splits a mapping in two
+    }
+
+    // Under lock_. Slots carved since the pool ran out of guards: the rest of one slab, and whole later ones.
+    bool unguarded(const char* stack) const noexcept {
+        return std::any_of(unguarded_.begin(), unguarded_.end(),
+                           [&](const slab& s) { return stack >= s.base && stack < s.base + s.bytes; });
+    }
+    static void check_canary(const char* stack) noexcept {
+        std::uint64_t word;
+        std::memcpy(&word, stack, sizeof word);
+        if (word != canary) {
+            constexpr char text[] = "fatal error: a task overran its stack (canary)\n";
+            [[maybe_unused]] auto n = ::write(2, text, sizeof text - 1);
+            std::abort();
+        }
+    }
+
+    // Under lock_.
+    char* carve() noexcept {
+        if (next_ == end_ && !add_slab()) return nullptr;
+        char* stack = next_;
+        next_ += slot_;
+        ++carved_;
+        guard(stack);
+        return stack;
+    }
+    bool add_slab() noexcept {
+        std::size_t want = std::max<std::size_t>(slot_, (64u << 20) / slot_ * slot_);
+        for (; want >= slot_; want = want / 2 / slot_ * slot_) {
+            void* base = ::mmap(nullptr, want, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+            if (base == MAP_FAILED) continue; // RLIMIT_AS, strict overcommit: try less
+            ::madvise(base, want, MADV_NOHUGEPAGE);
+            try {
+                slabs_.push_back({static_cast<char*>(base), want});
+                free_.reserve(carved_ + want / slot_);
+                unguarded_.reserve(slabs_.capacity() + 1);
+                if (kind_ == guard_kind::canary) unguarded_.push_back(slabs_.back());
+            } catch (...) {
+                if (!slabs_.empty() && slabs_.back().base == base) slabs_.pop_back();
+                ::munmap(base, want);
+                return false;
+            }
+            next_ = static_cast<char*>(base);
+            end_ = next_ + want;
+            return true;
+        }
+        return false;
+    }
+    void guard(char* stack) noexcept {
+        constexpr int guard_install = 102; // MADV_GUARD_INSTALL, Linux 6.13
+        if (kind_ == guard_kind::install) {
+            if (::madvise(stack, guard_, guard_install) == 0) return;
+            kind_ = guard_kind::protect; // an older kernel, a filter, or locked memory
+        }
+        if (kind_ == guard_kind::protect) {
+            if (protected_ < protect_budget_ && ::mprotect(stack, guard_, PROT_NONE) == 0) {
+                ++protected_;
+                return;
+            }
+            kind_ = guard_kind::canary;
+            unguarded_.push_back({stack, static_cast<std::size_t>(end_ - stack)});
+            warn_unguarded();
+        }
+        std::memcpy(stack, &canary, sizeof canary);
+    }
+
+    const std::size_t guard_;
+    std::size_t slot_;
+    mutable base::spinlock lock_; // guards all below
+    std::vector<slab> slabs_;
+    std::vector<slab> unguarded_;
+    std::vector<char*> free_;
+    char* next_ = nullptr; // the rest of the newest slab
+    char* end_ = nullptr;
+    std::size_t carved_ = 0;
+    std::size_t trimmed_ = 0; // as many at the front of free_ have no pages
+    guard_kind kind_;
+    std::size_t protect_budget_;
+    std::size_t protected_ = 0;
+};
+
+/// A P's own stacks: last in, first out, so that the next task gets the one whose pages and cache lines are hot.
+class stack_cache {
+  public:
+    explicit stack_cache(stack_pool& pool) noexcept : pool_(&pool) {}
+
+    char* allocate() noexcept { return n_ > 0 ? stacks_[--n_] : pool_->allocate(); }
+    void release(char* stack) noexcept {
+        if (n_ == capacity) [[unlikely]] {
+            pool_->release(stacks_, capacity / 2);
+            std::memmove(stacks_, stacks_ + capacity / 2, sizeof stacks_ / 2);
+            n_ = capacity / 2;
+        }
+        stacks_[n_++] = stack;
+    }
+    stack_pool& pool() const noexcept { return *pool_; }
+
+  private:
+    static constexpr std::size_t capacity = 64;
+    stack_pool* pool_;
+    std::size_t n_ = 0;
+    char* stacks_[capacity];
+};
+
+} // namespace mpg::fiber
