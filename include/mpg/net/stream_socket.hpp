@@ -1,0 +1,63 @@
+// What TCP and Unix streams have in common: reading, writing, deadlines, closing.
+#pragma once
+
+#include <mpg/base/clock.hpp>
+#include <mpg/io/descriptor.hpp>
+#include <mpg/io/result.hpp>
+#include <mpg/sched/cancel.hpp>
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <system_error>
+
+#include <sys/uio.h>
+
+namespace mpg::net {
+
+/// A connected stream of bytes; owns its descriptor. Move-only; an empty or moved-from one fails with errc::closed.
+///
+/// Any strand may call anything at any time, as with Go's net.Conn: one reader and one writer work at once, further
+/// ones wait for their turn, so that what one write() sends stays together. But moving and destroying the object
+/// need that nobody else uses it. Every operation that waits may suspend (on a plain thread it blocks the thread), takes
+/// an optional context as its last argument, and fails with errc::cancelled or errc::deadline_exceeded when that is
+/// done first, with errc::closed when close() was called. When it returns, the kernel holds no reference to the buffer.
+class stream_socket {
+  public:
+    stream_socket() noexcept = default;
+
+    /// Reads what is there, at least one byte, waiting for it. 0: the peer has closed (or the buffer is empty).
+    result<std::size_t> read(std::span<std::byte> buffer);
+    result<std::size_t> read(std::span<std::byte> buffer, const context& ctx);
+    /// Writes all of it, or fails; after a failure some of it may have been sent.
+    result<std::size_t> write(std::span<const std::byte> data);
+    result<std::size_t> write(std::span<const std::byte> data, const context& ctx);
+    /// Writes at least one byte (of non-empty data) and returns how many.
+    result<std::size_t> write_some(std::span<const std::byte> data);
+    result<std::size_t> write_some(std::span<const std::byte> data, const context& ctx);
+    /// Writes all of the pieces, in order, or fails. Any number of pieces; they are not changed.
+    result<std::size_t> writev(std::span<const ::iovec> pieces);
+    result<std::size_t> writev(std::span<const ::iovec> pieces, const context& ctx);
+
+    /// Sends what is left, then the end: the peer's read returns 0, and reading here goes on. Does not wait.
+    std::error_code shutdown_write();
+    /// Pending and later operations fail with errc::closed; the descriptor itself is closed when the last pending one
+    /// has left. Does not wait. May be called again.
+    void close() noexcept;
+    bool is_open() const noexcept;
+    /// -1 when closed. It stays ours: do not close it, and do not use it after close().
+    int native_handle() const noexcept;
+
+    /// From that time on, reads and writes fail with errc::deadline_exceeded, also when data is there, until the
+    /// deadline is moved or cleared (std::nullopt). Pending operations are affected too. About 10 ns.
+    std::error_code set_deadline(std::optional<time_point> when);
+    std::error_code set_read_deadline(std::optional<time_point> when);
+    std::error_code set_write_deadline(std::optional<time_point> when);
+
+  protected:
+    explicit stream_socket(io::descriptor_ptr fd) noexcept : fd_(std::move(fd)) {}
+
+    io::descriptor_ptr fd_;
+};
+
+} // namespace mpg::net
