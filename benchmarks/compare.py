@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Runs the benchmarks and their Go twins by turns and prints a table of medians.
+
+    benchmarks/compare.py BUILD/benchmarks [--twins PROGRAM] [--health PROGRAM] [--filter REGEX] [--rounds N]
+                          [--min-time SECONDS] [--json FILE] [--markdown]
+
+Each case runs in a process of its own: ours, the twin's, ours, the twin's, ... so that both see the same machine in
+the same minute. What counts is the ratio. Without a twin (no Go on this machine) the column stays empty.
+Exit status: 0 when every case ran, 1 when one failed, 2 for wrong usage.
+"""
+import argparse
+import csv
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SUFFIX = re.compile(r"/(iterations:\d+|process_time|real_time|manual_time)(?=/|$)")
+TO_UNIT = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
+
+
+def read_targets():
+    """case -> (unit, figure, {procs: target})"""
+    table = {}
+    with open(HERE / "targets.csv", newline="") as f:
+        for row in csv.reader(line for line in f if not line.startswith("#")):
+            case, unit, figure, one, two = row
+            table[case] = (unit, figure, {1: one, 2: two})
+    return table
+
+
+def split_procs(name):
+    """'chan/x/procs:2' -> ('chan/x', 2); a name without procs counts as 1."""
+    case, found, procs = name.rpartition("/procs:")
+    return (case, int(procs)) if found else (name, 1)
+
+
+def output_of(command, env=None):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, **(env or {})})
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def cases_of(program):
+    lines = output_of([program, "--benchmark_list_tests"]).split("\n")
+    return [(SUFFIX.sub("", full), full) for full in lines if full]
+
+
+def measure(program, full_name, figure, unit, min_time, env=None):
+    """One value of one case by a Google Benchmark program, in its unit."""
+    out = output_of([program, f"--benchmark_filter=^{re.escape(full_name)}$", "--benchmark_format=json",
+                     f"--benchmark_min_time={min_time}"], env)
+    runs = json.loads(out)["benchmarks"]
+    if len(runs) != 1 or runs[0].get("error_occurred"):
+        raise RuntimeError(f"{full_name}: {runs[0].get('error_message') if runs else 'no result'}")
+    if figure != "time":
+        return float(runs[0][figure])
+    return runs[0]["real_time"] * TO_UNIT[runs[0]["time_unit"]] / TO_UNIT[unit]
+
+
+def measure_twin(program, name, min_time):
+    out = output_of([program, "-filter", f"^{re.escape(name)}$", "-min-time", f"{min_time}s"])
+    return float(out.strip().rsplit(",", 1)[1])
+
+
+def number(value):
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def spread(values):
+    """Half the distance from the smallest to the largest, in percent of the median."""
+    middle = statistics.median(values)
+    return f"{50 * (max(values) - min(values)) / middle:.0f} %" if middle and len(values) > 1 else ""
+
+
+def machine():
+    cpu = "unknown CPU"
+    with open("/proc/cpuinfo") as f:
+        for line in f:
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    return f"{cpu}, {len(os.sched_getaffinity(0))} CPUs, {platform.system()} {platform.release()}"
+
+
+def commit():
+    try:
+        return output_of(["git", "-C", str(HERE), "describe", "--always", "--dirty"]).strip()
+    except (OSError, RuntimeError):
+        return "unknown"
+
+
+def print_table(rows, markdown):
+    head = ["case", "procs", "unit", "mpg", "spread", "Go", "spread", "mpg/Go", "target"]
+    cells = [head] + [[str(c) for c in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    for number_of_row, row in enumerate(cells):
+        line = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))]
+        print("| " + " | ".join(line) + " |" if markdown else "  ".join(line))
+        if number_of_row == 0 and markdown:
+            print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build", type=Path, help="folder of the built *_bench programs")
+    parser.add_argument("--twins", help="the built program of benchmarks/twins/go")
+    parser.add_argument("--health", help="the built program of benchmarks/twins/go/health")
+    parser.add_argument("--filter", default="", help="regular expression that names must match")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--min-time", type=float, default=0.2, help="seconds an operation is repeated for")
+    parser.add_argument("--json", help="file for all single values")
+    parser.add_argument("--markdown", action="store_true")
+    options = parser.parse_args()
+
+    programs = sorted(p for p in options.build.glob("*_bench") if os.access(p, os.X_OK))
+    if not programs:
+        parser.error(f"no *_bench program in {options.build}")
+    targets = read_targets()
+    with_twin = set(output_of([options.twins, "-list"]).split()) if options.twins else set()
+
+    print(f"machine:  {machine()}\ncommit:   {commit()}\ncommand:  {' '.join(sys.argv)}\n"
+          f"medians of {options.rounds} interleaved rounds; spread: half of max - min\n", flush=True)
+    rows, values, failed = [], {}, False
+    for program in programs:
+        for name, full in cases_of(program):
+            if not re.search(options.filter, name):
+                continue
+            case, procs = split_procs(name)
+            unit, figure, target = targets.get(case, ("ns", "time", {}))
+            ours, theirs = [], []
+            try:
+                for _ in range(options.rounds):
+                    ours.append(measure(program, full, figure, unit, options.min_time))
+                    if name in with_twin:
+                        theirs.append(measure_twin(options.twins, name, options.min_time))
+                    elif options.health and case.startswith("server/"):
+                        theirs.append(measure(program, full, figure, unit, options.min_time,
+                                              {"MPG_BENCH_SERVER": options.health}))
+            except (OSError, RuntimeError, ValueError, KeyError, IndexError) as e:
+                print(f"{name}: {e}", file=sys.stderr)
+                failed = True
+            values[name] = {"unit": unit, "mpg": ours, "go": theirs}
+            mine = statistics.median(ours) if ours else None
+            go = statistics.median(theirs) if theirs else None
+            rows.append([case, procs, unit, number(mine) if ours else "failed", spread(ours) if ours else "",
+                         number(go), spread(theirs) if theirs else "",
+                         f"{mine / go:.2f}" if mine is not None and go else "", target.get(min(procs, 2), "")])
+            print(f"\r{name}: {number(mine)} / {number(go)}\033[K", end="", file=sys.stderr, flush=True)
+    print("\r\033[K", end="", file=sys.stderr)
+    print_table(rows, options.markdown)
+    if options.json:
+        Path(options.json).write_text(json.dumps({"machine": machine(), "commit": commit(),
+                                                  "command": sys.argv, "values": values}, indent=1))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+module mpg/benchmarks/twins/go
+
+go 1.19

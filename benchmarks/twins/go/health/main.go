@@ -1,0 +1,28 @@
+// The twin of examples/health_server, as far as benchmarks/server_bench.cpp looks: GET /healthz.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+)
+
+func main() {
+	addr := flag.String("addr", ":8080", "HOST:PORT to listen on")
+	flag.Parse()
+	http.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, "{\"status\":\"ok\",\"timestamp\":%d}\n", time.Now().Unix())
+	})
+	listener, err := net.Listen("tcp", *addr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Printf("listening on %s\n", listener.Addr())
+	fmt.Fprintln(os.Stderr, http.Serve(listener, nil))
+	os.Exit(1)
+}
