@@ -13,14 +13,17 @@ namespace mpg::io {
 template <class E> class unexpected {
   public:
     template <class G = E>
-        requires(!std::is_same_v<std::remove_cvref_t<G>, unexpected> &&
-                 !std::is_same_v<std::remove_cvref_t<G>, std::in_place_t> && std::is_constructible_v<E, G>)
-    constexpr explicit unexpected(G&& error) : error_(std::forward<G>(error)) {}
+    requires(!std::is_same_v<std::remove_cvref_t<G>, unexpected> &&
+             !std::is_same_v<std::remove_cvref_t<G>, std::in_place_t> &&
+             std::is_constructible_v<E, G>) constexpr explicit unexpected(G&& error)
+        : error_(std::forward<G>(error)) {}
 
     constexpr const E& error() const& noexcept { return error_; }
     constexpr E& error() & noexcept { return error_; }
     constexpr E&& error() && noexcept { return std::move(error_); }
-    friend constexpr bool operator==(const unexpected& a, const unexpected& b) { return a.error_ == b.error_; }
+    friend constexpr bool operator==(const unexpected& a, const unexpected& b) {
+        return a.error_ == b.error_;
+    }
 
   private:
     E error_;
@@ -36,8 +39,10 @@ inline constexpr unexpect_t unexpect{};
 /// Thrown by value() of a result that holds an error.
 template <class E> class bad_expected_access : public std::exception {
   public:
-    explicit bad_expected_access(E error) : error_(std::move(error)) {
-        if constexpr (requires { error_.message(); }) text_ = std::make_shared<const std::string>(error_.message());
+    explicit bad_expected_access(E error)
+        : error_(std::move(error)) {
+        if constexpr (requires { error_.message(); })
+            text_ = std::make_shared<const std::string>(error_.message());
     }
     const char* what() const noexcept override { return text_ ? text_->c_str() : "no value but an error"; }
     const E& error() const& noexcept { return error_; }
@@ -76,48 +81,52 @@ template <class T, class E> class [[nodiscard]] expected {
     using unexpected_type = unexpected<E>;
     template <class U> using rebind = expected<U, E>;
 
-    expected()
-        requires std::is_default_constructible_v<T>
-        : value_(), has_(true) {}
+    expected() requires std::is_default_constructible_v<T> : value_(), has_(true) {}
     template <class U = T>
-        requires(!std::is_same_v<std::remove_cvref_t<U>, std::in_place_t> &&
-                 !std::is_same_v<std::remove_cvref_t<U>, expected> &&
-                 !detail::is_unexpected<std::remove_cvref_t<U>> && std::is_constructible_v<T, U>)
-    explicit(!std::is_convertible_v<U, T>) expected(U&& value) : value_(std::forward<U>(value)), has_(true) {}
+    requires(!std::is_same_v<std::remove_cvref_t<U>, std::in_place_t> &&
+             !std::is_same_v<std::remove_cvref_t<U>, expected> &&
+             !detail::is_unexpected<std::remove_cvref_t<U>> &&
+             std::is_constructible_v<T, U>) explicit(!std::is_convertible_v<U, T>) expected(U&& value)
+        : value_(std::forward<U>(value))
+        , has_(true) {}
     template <class G>
-        requires std::is_constructible_v<E, const G&>
-    expected(const unexpected<G>& e) : error_(e.error()), has_(false) {}
+    requires std::is_constructible_v<E, const G&> expected(const unexpected<G>& e)
+        : error_(e.error())
+        , has_(false) {}
     template <class G>
-        requires std::is_constructible_v<E, G>
-    expected(unexpected<G>&& e) : error_(std::move(e).error()), has_(false) {}
+    requires std::is_constructible_v<E, G> expected(unexpected<G>&& e)
+        : error_(std::move(e).error())
+        , has_(false) {}
     template <class... Args>
-        requires std::is_constructible_v<T, Args...>
-    explicit expected(std::in_place_t, Args&&... args) : value_(std::forward<Args>(args)...), has_(true) {}
+    requires std::is_constructible_v<T, Args...>
+    explicit expected(std::in_place_t, Args&&... args)
+        : value_(std::forward<Args>(args)...)
+        , has_(true) {}
     template <class... Args>
-        requires std::is_constructible_v<E, Args...>
-    explicit expected(unexpect_t, Args&&... args) : error_(std::forward<Args>(args)...), has_(false) {}
+    requires std::is_constructible_v<E, Args...>
+    explicit expected(unexpect_t, Args&&... args)
+        : error_(std::forward<Args>(args)...)
+        , has_(false) {}
 
-    expected(const expected& other)
-        requires(std::is_copy_constructible_v<T> && std::is_copy_constructible_v<E>)
+    expected(const expected& other) requires(
+        std::is_copy_constructible_v<T>&& std::is_copy_constructible_v<E>)
         : has_(other.has_) {
         construct(other);
     }
-    expected(expected&& other) noexcept(std::is_nothrow_move_constructible_v<T> &&
-                                        std::is_nothrow_move_constructible_v<E>)
-        requires(std::is_move_constructible_v<T> && std::is_move_constructible_v<E>)
+    expected(expected&& other) noexcept(
+        std::is_nothrow_move_constructible_v<T>&& std::is_nothrow_move_constructible_v<
+            E>) requires(std::is_move_constructible_v<T>&& std::is_move_constructible_v<E>)
         : has_(other.has_) {
         construct(std::move(other));
     }
-    expected& operator=(const expected& other)
-        requires(std::is_copy_constructible_v<T> && std::is_copy_constructible_v<E>)
-    {
+    expected& operator=(const expected& other) requires(
+        std::is_copy_constructible_v<T>&& std::is_copy_constructible_v<E>) {
         if (this != &other) *this = expected(other);
         return *this;
     }
-    expected& operator=(expected&& other) noexcept(std::is_nothrow_move_constructible_v<T> &&
-                                                   std::is_nothrow_move_constructible_v<E>)
-        requires(std::is_move_constructible_v<T> && std::is_move_constructible_v<E>)
-    {
+    expected& operator=(expected&& other) noexcept(
+        std::is_nothrow_move_constructible_v<T>&& std::is_nothrow_move_constructible_v<
+            E>) requires(std::is_move_constructible_v<T>&& std::is_move_constructible_v<E>) {
         if (this == &other) return *this;
         destroy();
         has_ = other.has_;
@@ -125,9 +134,9 @@ template <class T, class E> class [[nodiscard]] expected {
         return *this;
     }
     template <class U = T>
-        requires(!std::is_same_v<std::remove_cvref_t<U>, expected> &&
-                 !detail::is_unexpected<std::remove_cvref_t<U>> && std::is_constructible_v<T, U>)
-    expected& operator=(U&& value) {
+    requires(!std::is_same_v<std::remove_cvref_t<U>, expected> &&
+             !detail::is_unexpected<std::remove_cvref_t<U>> && std::is_constructible_v<T, U>) expected&
+    operator=(U&& value) {
         return *this = expected(std::in_place, std::forward<U>(value));
     }
     template <class G> expected& operator=(unexpected<G> e) { return *this = expected(std::move(e)); }
@@ -191,8 +200,8 @@ template <class T, class E> class [[nodiscard]] expected {
         return a.has_ == b.has_ && (a.has_ ? a.value_ == b.value_ : a.error_ == b.error_);
     }
     template <class U>
-        requires(!detail::is_expected<U> && !detail::is_unexpected<U>)
-    friend bool operator==(const expected& a, const U& b) {
+    requires(!detail::is_expected<U> && !detail::is_unexpected<U>) friend bool operator==(const expected& a,
+                                                                                          const U& b) {
         return a.has_ && a.value_ == b;
     }
     template <class G> friend bool operator==(const expected& a, const unexpected<G>& b) {
@@ -254,14 +263,18 @@ template <class E> class [[nodiscard]] expected<void, E> {
     expected() = default;
     explicit expected(std::in_place_t) {}
     template <class G>
-        requires std::is_constructible_v<E, const G&>
-    expected(const unexpected<G>& e) : error_(e.error()), has_(false) {}
+    requires std::is_constructible_v<E, const G&> expected(const unexpected<G>& e)
+        : error_(e.error())
+        , has_(false) {}
     template <class G>
-        requires std::is_constructible_v<E, G>
-    expected(unexpected<G>&& e) : error_(std::move(e).error()), has_(false) {}
+    requires std::is_constructible_v<E, G> expected(unexpected<G>&& e)
+        : error_(std::move(e).error())
+        , has_(false) {}
     template <class... Args>
-        requires std::is_constructible_v<E, Args...>
-    explicit expected(unexpect_t, Args&&... args) : error_(std::forward<Args>(args)...), has_(false) {}
+    requires std::is_constructible_v<E, Args...>
+    explicit expected(unexpect_t, Args&&... args)
+        : error_(std::forward<Args>(args)...)
+        , has_(false) {}
 
     void emplace() noexcept { has_ = true; }
     bool has_value() const noexcept { return has_; }
@@ -291,7 +304,8 @@ template <class E> class [[nodiscard]] expected<void, E> {
     }
     template <class F> auto transform_error(F&& f) const {
         using G = std::remove_cvref_t<std::invoke_result_t<F, const E&>>;
-        return has_ ? expected<void, G>() : expected<void, G>(unexpect, std::invoke(std::forward<F>(f), error_));
+        return has_ ? expected<void, G>()
+                    : expected<void, G>(unexpect, std::invoke(std::forward<F>(f), error_));
     }
 
     friend bool operator==(const expected& a, const expected& b) {

@@ -18,16 +18,21 @@
 
 namespace mpg::net {
 
-/// An IPv4 or IPv6 address with a port, or the path of a Unix socket; a value of 112 bytes. A default-constructed one
-/// is empty. An IPv4 peer of a dual-stack socket is shown as IPv4. Nothing here suspends.
+/// An IPv4 or IPv6 address with a port, or the path of a Unix socket; a value of 112 bytes. A
+/// default-constructed one is empty. An IPv4 peer of a dual-stack socket is shown as IPv4. Nothing here
+/// suspends.
 class endpoint {
   public:
-    endpoint() noexcept : length_(0) { std::memset(&address_, 0, sizeof address_); }
+    endpoint() noexcept
+        : length_(0) {
+        std::memset(&address_, 0, sizeof address_);
+    }
     /// From what the system gives: a copy of `length` bytes; IPv4-mapped IPv6 becomes IPv4.
     endpoint(const ::sockaddr* address, ::socklen_t length) noexcept;
 
-    /// "127.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80": numbers only, no name is looked up. An empty or missing
-    /// host is refused; std::errc::invalid_argument tells what is wrong with the text.
+    /// "127.0.0.1:80", "[::1]:80", "[fe80::1%eth0]:80": numbers only, no name is looked up, and an empty host
+    /// is refused. Fails with an address_errc, which compares equal to std::errc::invalid_argument. (In
+    /// address.hpp.)
     static result<endpoint> parse(std::string_view text);
 
     /// The form that parse takes; the path of a Unix socket ("@name" for an abstract one); "" when empty.
@@ -65,7 +70,8 @@ class endpoint {
     ::socklen_t length_;
 };
 
-inline endpoint::endpoint(const ::sockaddr* address, ::socklen_t length) noexcept : endpoint() {
+inline endpoint::endpoint(const ::sockaddr* address, ::socklen_t length) noexcept
+    : endpoint() {
     if (length > sizeof address_) length = sizeof address_;
     if (length < sizeof(::sa_family_t)) return;
     std::memcpy(&address_, address, length);
@@ -116,7 +122,8 @@ inline std::string endpoint::to_string() const {
         if (path[0] == '\0') return "@" + std::string(path + 1, room - 1);
         return std::string(path, ::strnlen(path, room));
     }
-    default: return "";
+    default:
+        return "";
     }
 }
 
@@ -148,7 +155,8 @@ inline endpoint::key_bytes endpoint::key() const noexcept {
             append(address_.un.sun_path, abstract ? room : ::strnlen(address_.un.sun_path, room));
         }
         break;
-    default: break;
+    default:
+        break;
     }
     return k;
 }

@@ -4,6 +4,7 @@
 #include <mpg/base/clock.hpp>
 #include <mpg/io/descriptor.hpp>
 #include <mpg/io/result.hpp>
+#include <mpg/io/transfer.hpp>
 #include <mpg/sched/cancel.hpp>
 
 #include <cstddef>
@@ -15,49 +16,101 @@
 
 namespace mpg::net {
 
-/// A connected stream of bytes; owns its descriptor. Move-only; an empty or moved-from one fails with errc::closed.
+/// A connected stream of bytes; owns its descriptor. Move-only; an empty or moved-from one fails with
+/// errc::closed.
 ///
-/// Any strand may call anything at any time, as with Go's net.Conn: one reader and one writer work at once, further
-/// ones wait for their turn, so that what one write() sends stays together. But moving and destroying the object
-/// need that nobody else uses it. Every operation that waits may suspend (on a plain thread it blocks the thread), takes
-/// an optional context as its last argument, and fails with errc::cancelled or errc::deadline_exceeded when that is
-/// done first, with errc::closed when close() was called. When it returns, the kernel holds no reference to the buffer.
+/// Any strand may call anything at any time, as with Go's net.Conn: one reader and one writer work at once,
+/// further ones wait for their turn, so that what one write() sends stays together. But moving and destroying
+/// the object need that nobody else uses it. Every operation that waits may suspend (on a plain thread it
+/// blocks the thread), takes an optional context as its last argument, and fails with errc::cancelled or
+/// errc::deadline_exceeded when that is done first, with errc::closed when close() was called. When it
+/// returns, the kernel holds no reference to the buffer.
 class stream_socket {
   public:
     stream_socket() noexcept = default;
 
-    /// Reads what is there, at least one byte, waiting for it. 0: the peer has closed (or the buffer is empty).
-    result<std::size_t> read(std::span<std::byte> buffer);
-    result<std::size_t> read(std::span<std::byte> buffer, const context& ctx);
+    /// Reads what is there, at least one byte, waiting for it. 0: the peer has closed (or the buffer is
+    /// empty).
+    result<std::size_t> read(std::span<std::byte> buffer) { return read_some(buffer, nullptr); }
+    result<std::size_t> read(std::span<std::byte> buffer, const context& ctx) {
+        return read_some(buffer, sched::source_of(ctx));
+    }
     /// Writes all of it, or fails; after a failure some of it may have been sent.
-    result<std::size_t> write(std::span<const std::byte> data);
-    result<std::size_t> write(std::span<const std::byte> data, const context& ctx);
+    result<std::size_t> write(std::span<const std::byte> data) { return send(data, nullptr, io::send_all); }
+    result<std::size_t> write(std::span<const std::byte> data, const context& ctx) {
+        return send(data, sched::source_of(ctx), io::send_all);
+    }
     /// Writes at least one byte (of non-empty data) and returns how many.
-    result<std::size_t> write_some(std::span<const std::byte> data);
-    result<std::size_t> write_some(std::span<const std::byte> data, const context& ctx);
+    result<std::size_t> write_some(std::span<const std::byte> data) {
+        return send(data, nullptr, io::send_some);
+    }
+    result<std::size_t> write_some(std::span<const std::byte> data, const context& ctx) {
+        return send(data, sched::source_of(ctx), io::send_some);
+    }
     /// Writes all of the pieces, in order, or fails. Any number of pieces; they are not changed.
-    result<std::size_t> writev(std::span<const ::iovec> pieces);
-    result<std::size_t> writev(std::span<const ::iovec> pieces, const context& ctx);
+    result<std::size_t> writev(std::span<const ::iovec> pieces) { return send_pieces(pieces, nullptr); }
+    result<std::size_t> writev(std::span<const ::iovec> pieces, const context& ctx) {
+        return send_pieces(pieces, sched::source_of(ctx));
+    }
 
     /// Sends what is left, then the end: the peer's read returns 0, and reading here goes on. Does not wait.
-    std::error_code shutdown_write();
-    /// Pending and later operations fail with errc::closed; the descriptor itself is closed when the last pending one
-    /// has left. Does not wait. May be called again.
-    void close() noexcept;
-    bool is_open() const noexcept;
+    std::error_code shutdown_write() noexcept {
+        if (!fd_) return errc::closed;
+        const io::outcome e = fd_->use([](int fd) noexcept { return io::sys::shutdown(fd, SHUT_WR); });
+        return e < 0 ? io::error_of(e) : std::error_code{};
+    }
+    /// Pending and later operations fail with errc::closed; the descriptor itself is closed when the last
+    /// pending one has left. Does not wait. May be called again.
+    void close() noexcept {
+        if (fd_) fd_->close();
+    }
+    bool is_open() const noexcept { return fd_ && fd_->is_open(); }
     /// -1 when closed. It stays ours: do not close it, and do not use it after close().
-    int native_handle() const noexcept;
+    int native_handle() const noexcept { return fd_ ? fd_->number() : -1; }
 
-    /// From that time on, reads and writes fail with errc::deadline_exceeded, also when data is there, until the
-    /// deadline is moved or cleared (std::nullopt). Pending operations are affected too. About 10 ns.
-    std::error_code set_deadline(std::optional<time_point> when);
-    std::error_code set_read_deadline(std::optional<time_point> when);
-    std::error_code set_write_deadline(std::optional<time_point> when);
+    /// From that time on, reads and writes fail with errc::deadline_exceeded, also when data is there, until
+    /// the deadline is moved or cleared (std::nullopt). Pending operations are affected too. About 10 ns.
+    std::error_code set_deadline(std::optional<time_point> when) noexcept {
+        const std::error_code e = set_read_deadline(when);
+        return e ? e : set_write_deadline(when);
+    }
+    std::error_code set_read_deadline(std::optional<time_point> when) noexcept {
+        return fd_ ? fd_->set_deadline(io::direction::read, when) : make_error_code(errc::closed);
+    }
+    std::error_code set_write_deadline(std::optional<time_point> when) noexcept {
+        return fd_ ? fd_->set_deadline(io::direction::write, when) : make_error_code(errc::closed);
+    }
 
   protected:
-    explicit stream_socket(io::descriptor_ptr fd) noexcept : fd_(std::move(fd)) {}
+    explicit stream_socket(io::descriptor_ptr fd) noexcept
+        : fd_(std::move(fd)) {}
 
     io::descriptor_ptr fd_;
+
+  private:
+    static result<std::size_t> sized(io::outcome n) {
+        if (n < 0) return unexpected(io::error_of(n));
+        return static_cast<std::size_t>(n);
+    }
+    result<std::size_t> read_some(std::span<std::byte> buffer, sched::cancel_source* cancel) {
+        if (!fd_) return unexpected(make_error_code(errc::closed));
+        io::turn t(*fd_, io::direction::read, sched::wait_reason::io_read, cancel);
+        if (const io::outcome e = t.begin(); e < 0) return sized(e);
+        return sized(io::receive(t, buffer.data(), buffer.size()));
+    }
+    result<std::size_t> send(std::span<const std::byte> data, sched::cancel_source* cancel,
+                             io::outcome (*how)(io::turn&, const void*, std::size_t)) {
+        if (!fd_) return unexpected(make_error_code(errc::closed));
+        io::turn t(*fd_, io::direction::write, sched::wait_reason::io_write, cancel);
+        if (const io::outcome e = t.begin(); e < 0) return sized(e);
+        return sized(how(t, data.data(), data.size()));
+    }
+    result<std::size_t> send_pieces(std::span<const ::iovec> pieces, sched::cancel_source* cancel) {
+        if (!fd_) return unexpected(make_error_code(errc::closed));
+        io::turn t(*fd_, io::direction::write, sched::wait_reason::io_write, cancel);
+        if (const io::outcome e = t.begin(); e < 0) return sized(e);
+        return sized(io::send_pieces(t, pieces));
+    }
 };
 
 } // namespace mpg::net

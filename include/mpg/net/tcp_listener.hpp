@@ -3,6 +3,8 @@
 
 #include <mpg/net/tcp_stream.hpp>
 
+#include <algorithm>
+#include <climits>
 #include <optional>
 #include <string_view>
 
@@ -10,43 +12,118 @@ namespace mpg::net {
 
 /// How to listen. The defaults are those of Go.
 struct listen_options {
-    int backlog = 0;         // connections that the kernel holds until they are accepted; 0: net.core.somaxconn
+    int backlog = 0; // connections that the kernel holds until they are accepted; 0: net.core.somaxconn
     bool reuse_addr = true;  // bind although old connections of that port still linger in TIME_WAIT
     bool reuse_port = false; // several listeners on one port, among which the kernel spreads the connections
     bool v6_only = false;    // an IPv6 listener does not take IPv4 connections as well
 };
 
-/// Listens on one address; owns its descriptor. Any strand may call anything at any time, but for moving and destroying.
+/// Listens on one address; owns its descriptor. Any strand may call anything at any time, but for moving and
+/// destroying.
 class tcp_listener {
   public:
     tcp_listener() noexcept = default;
 
-    /// "127.0.0.1:0" (port 0: the system picks one), "[::1]:80", "localhost:80", ":8080" (any address: IPv6 and IPv4,
-    /// or IPv4 alone where the system has no IPv6). May suspend to look up a name.
+    /// "127.0.0.1:0" (port 0: the system picks one), "[::1]:80", "localhost:80", ":8080" (any address: IPv6
+    /// and IPv4, or IPv4 alone where the system has no IPv6). May suspend to look up a name.
     static result<tcp_listener> bind(std::string_view address, listen_options options = {});
     static result<tcp_listener> bind(const endpoint& address, listen_options options = {});
 
-    /// Waits for a connection. What the system reports (EMFILE, ENFILE, ENOBUFS, ENOMEM) is returned at once, and the next call
-    /// tries again: pause between them. A connection that its peer has dropped meanwhile is passed over.
-    result<tcp_stream> accept();
-    result<tcp_stream> accept(const context& ctx);
+    /// Waits for a connection. What the system reports (EMFILE, ENFILE, ENOBUFS, ENOMEM) is returned at once,
+    /// and the next call tries again: pause between them. A connection that its peer has dropped meanwhile is
+    /// passed over.
+    result<tcp_stream> accept() { return accept_one(nullptr); }
+    result<tcp_stream> accept(const context& ctx) { return accept_one(sched::source_of(ctx)); }
 
     /// As it was bound, also after close().
-    endpoint local_endpoint() const { return local_; }
+    endpoint local_endpoint() const noexcept { return local_; }
     /// Pending and later accepts fail with errc::closed. Does not wait. May be called again.
-    void close() noexcept;
-    bool is_open() const noexcept;
+    void close() noexcept {
+        if (fd_) fd_->close();
+    }
+    bool is_open() const noexcept { return fd_ && fd_->is_open(); }
     /// -1 when closed.
-    int native_handle() const noexcept;
-    /// For accept; see stream_socket.
-    std::error_code set_deadline(std::optional<time_point> when);
+    int native_handle() const noexcept { return fd_ ? fd_->number() : -1; }
+    /// For accept; see stream_socket. A listener does not write: that deadline affects nothing.
+    std::error_code set_deadline(std::optional<time_point> when) noexcept { return set_read_deadline(when); }
+    std::error_code set_read_deadline(std::optional<time_point> when) noexcept {
+        return fd_ ? fd_->set_deadline(io::direction::read, when) : make_error_code(errc::closed);
+    }
+    std::error_code set_write_deadline(std::optional<time_point> when) noexcept {
+        return fd_ ? fd_->set_deadline(io::direction::write, when) : make_error_code(errc::closed);
+    }
 
   private:
-    tcp_listener(io::descriptor_ptr fd, const endpoint& local) noexcept : fd_(std::move(fd)), local_(local) {}
+    tcp_listener(io::descriptor_ptr fd, const endpoint& local) noexcept
+        : fd_(std::move(fd))
+        , local_(local) {}
     result<tcp_stream> accept_one(sched::cancel_source* cancel);
 
     io::descriptor_ptr fd_;
     endpoint local_;
 };
+
+inline result<tcp_listener> tcp_listener::bind(const endpoint& address, listen_options options) {
+    if (address.family() != AF_INET && address.family() != AF_INET6)
+        return unexpected(std::make_error_code(std::errc::address_family_not_supported));
+    io::outcome e = io::sys::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP);
+    if (e < 0) return unexpected(io::error_of(e));
+    const int fd = static_cast<int>(e);
+    io::descriptor_ptr owner(fd);
+    auto set = [&](int level, int name, bool on) {
+        if (e >= 0) e = io::sys::set_option(fd, level, name, on);
+    };
+    set(SOL_SOCKET, SO_REUSEADDR, options.reuse_addr);
+    if (options.reuse_port) set(SOL_SOCKET, SO_REUSEPORT, true);
+    if (address.family() == AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only);
+    set(IPPROTO_TCP, TCP_NODELAY, true); // what is accepted inherits it
+    if (e >= 0) e = io::sys::bind(fd, address.data(), address.size());
+    // The system cuts a backlog down to its limit.
+    if (e >= 0) e = io::sys::listen(fd, options.backlog > 0 ? options.backlog : INT_MAX);
+    if (e < 0) return unexpected(io::error_of(e));
+    const endpoint local = detail::local_name(*owner);
+    return tcp_listener(std::move(owner), local);
+}
+
+inline result<tcp_listener> tcp_listener::bind(std::string_view address, listen_options options) {
+    const auto parts = split_host_port(address);
+    if (!parts) return unexpected(parts.error());
+    endpoint at;
+    if (parts->host.empty()) {
+        detail::parse_host("::", parts->port, at);
+        auto both = bind(at, options);
+        if (both || options.v6_only) return both;
+        // No IPv6 here, or not for us.
+        if (both.error() != std::errc::address_family_not_supported &&
+            both.error() != std::errc::address_not_available)
+            return both;
+        detail::parse_host("0.0.0.0", parts->port, at);
+        return bind(at, options);
+    }
+    const auto found = detail::resolve_host(parts->host, parts->port, nullptr);
+    if (!found) return unexpected(found.error());
+    // As Go: of several, an IPv4 address is preferred.
+    const auto v4 = std::find_if(found->begin(), found->end(), [](auto& f) { return f.family() == AF_INET; });
+    return bind(v4 != found->end() ? *v4 : found->front(), options);
+}
+
+inline result<tcp_stream> tcp_listener::accept_one(sched::cancel_source* cancel) {
+    if (!fd_) return unexpected(make_error_code(errc::closed));
+    io::turn t(*fd_, io::direction::read, sched::wait_reason::io_accept, cancel);
+    if (const io::outcome e = t.begin(); e < 0) return unexpected(io::error_of(e));
+    for (;;) {
+        ::sockaddr_in6 from{};
+        ::socklen_t size = sizeof from;
+        auto* name = reinterpret_cast<::sockaddr*>(&from);
+        t.worth_a_try();
+        const io::outcome n = io::sys::accept(t.fd(), name, &size);
+        if (n >= 0) return tcp_stream(io::descriptor_ptr(static_cast<int>(n)), endpoint(name, size));
+        if (n == -ECONNABORTED || n == -EPROTO) continue; // this one is gone; there may be others
+        if (n != io::try_again) return unexpected(io::error_of(n));
+        t.used_up(true);
+        if (const io::outcome e = t.wait(io::op_code::ready); e != io::try_again)
+            return unexpected(io::error_of(e));
+    }
+}
 
 } // namespace mpg::net

@@ -1,0 +1,69 @@
+// Which poller a runtime gets.
+//
+// io_uring where it works, which is tried with real operations under whatever filter and limit the process
+// lives with (containers refuse it with EPERM or ENOSYS, some filters allow the set-up alone, some kernels
+// charge it to RLIMIT_MEMLOCK). All processors get the same kind. Where not even epoll can be had (no
+// descriptors), tasks run all the same, and I/O fails.
+#pragma once
+
+#include <mpg/io/clock_driver.hpp>
+#include <mpg/io/epoll_driver.hpp>
+#include <mpg/io/uring_driver.hpp>
+#include <mpg/sched/poller.hpp>
+
+#include <memory>
+#include <string>
+
+namespace mpg::io {
+
+/// One D for each processor; open(D&, index) -> 0 or -errno. False: it failed, and why is in error.
+template <class D, class Open>
+bool make_drivers(sched::poller_set& set, unsigned procs, outcome& error, Open open) {
+    auto made = std::make_unique<std::unique_ptr<sched::poller>[]>(procs);
+    for (unsigned i = 0; i != procs; ++i) {
+        auto d = std::make_unique<D>();
+        error = open(*d, i);
+        if (error < 0) return false;
+        made[i] = std::move(d);
+    }
+    set.pollers = std::move(made);
+    return true;
+}
+
+/// See sched::poller_factory.
+inline sched::poller_set make_pollers(netpoll wanted, unsigned procs) {
+    sched::poller_set set;
+    outcome error = 0;
+    auto refused = [&set, &error](const char* what) {
+        if (!set.reason.empty()) set.reason += "; ";
+        set.reason += std::string(what) + " cannot be used: " + error_of(error).message();
+    };
+    if (wanted == netpoll::automatic || wanted == netpoll::io_uring) {
+        // Trying one out is enough for all: they live under the same filter.
+        auto open = [](uring_driver& d, unsigned i) { return d.open(i == 0); };
+        if (make_drivers<uring_driver>(set, procs, error, open)) {
+            set.kind = netpoll::io_uring;
+            return set;
+        }
+        refused("io_uring");
+        if (wanted == netpoll::io_uring) return set;
+    }
+    if (wanted != netpoll::none) {
+        if (make_drivers<epoll_driver>(set, procs, error,
+                                       [](epoll_driver& d, unsigned) { return d.open(); })) {
+            set.kind = netpoll::epoll;
+            return set;
+        }
+        refused("epoll");
+    }
+    if (error == 0) error = -EOPNOTSUPP;
+    make_drivers<clock_driver>(set, procs, error,
+                               [error](clock_driver& d, unsigned) { return d.open(error); });
+    return set;
+}
+
+/// Registers the factory in every program that includes this.
+[[gnu::visibility("default")]] inline const bool registered =
+    (sched::the_poller_factory() = make_pollers, true);
+
+} // namespace mpg::io

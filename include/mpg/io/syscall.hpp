@@ -1,0 +1,137 @@
+// System calls as leaves: each returns its value or -errno, read in the same function.
+//
+// A task may go on on another thread after any wait, and compilers keep the address of errno over calls; a
+// leaf that is not inlined into code that waits cannot be wrong about it.
+#pragma once
+
+#include <mpg/base/config.hpp>
+#include <mpg/base/error.hpp>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace mpg::io {
+
+/// Internal form of a result: a value >= 0, -errno, or the code of an errc below all errnos.
+using outcome = std::int64_t;
+
+inline constexpr outcome errc_base = -0x10000;
+constexpr outcome outcome_of(errc e) noexcept { return errc_base - static_cast<int>(e); }
+inline outcome outcome_of(std::error_code e) noexcept {
+    if (!e) return 0;
+    return e.category() == error_category() ? outcome_of(static_cast<errc>(e.value())) : -e.value();
+}
+/// Precondition: n < 0.
+inline std::error_code error_of(outcome n) noexcept {
+    if (n <= errc_base) return static_cast<errc>(errc_base - n);
+    return {static_cast<int>(-n), std::system_category()};
+}
+
+/// As in Go: no transfer is larger than 1 GiB at once, so that lengths fit everywhere.
+inline constexpr std::size_t max_transfer = std::size_t{1} << 30;
+constexpr std::size_t clamp(std::size_t n) noexcept { return n < max_transfer ? n : max_transfer; }
+
+} // namespace mpg::io
+
+namespace mpg::io::sys {
+
+MPG_NOINLINE inline outcome recv(int fd, void* to, std::size_t n, int flags) noexcept {
+    for (;;) {
+        ::ssize_t r = ::recv(fd, to, clamp(n), flags);
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
+MPG_NOINLINE inline outcome send(int fd, const void* from, std::size_t n, int flags) noexcept {
+    for (;;) {
+        ::ssize_t r = ::send(fd, from, clamp(n), flags | MSG_NOSIGNAL);
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
+MPG_NOINLINE inline outcome recvmsg(int fd, ::msghdr* m, int flags) noexcept {
+    for (;;) {
+        ::ssize_t r = ::recvmsg(fd, m, flags);
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
+MPG_NOINLINE inline outcome sendmsg(int fd, const ::msghdr* m, int flags) noexcept {
+    for (;;) {
+        ::ssize_t r = ::sendmsg(fd, m, flags | MSG_NOSIGNAL);
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
+MPG_NOINLINE inline outcome read(int fd, void* to, std::size_t n) noexcept {
+    for (;;) {
+        ::ssize_t r = ::read(fd, to, clamp(n));
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
+MPG_NOINLINE inline outcome write(int fd, const void* from, std::size_t n) noexcept {
+    for (;;) {
+        ::ssize_t r = ::write(fd, from, clamp(n));
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
+/// The new descriptor blocks (what waits says so by itself) and does not survive exec.
+MPG_NOINLINE inline outcome accept(int fd, ::sockaddr* from, ::socklen_t* size) noexcept {
+    for (;;) {
+        int r = ::accept4(fd, from, size, SOCK_CLOEXEC);
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
+MPG_NOINLINE inline outcome socket(int family, int type, int protocol) noexcept {
+    int r = ::socket(family, type | SOCK_CLOEXEC, protocol);
+    return r >= 0 ? r : -errno;
+}
+MPG_NOINLINE inline outcome connect(int fd, const ::sockaddr* to, ::socklen_t size) noexcept {
+    return ::connect(fd, to, size) == 0 ? 0 : -errno;
+}
+MPG_NOINLINE inline outcome bind(int fd, const ::sockaddr* to, ::socklen_t size) noexcept {
+    return ::bind(fd, to, size) == 0 ? 0 : -errno;
+}
+MPG_NOINLINE inline outcome listen(int fd, int backlog) noexcept {
+    return ::listen(fd, backlog) == 0 ? 0 : -errno;
+}
+MPG_NOINLINE inline outcome shutdown(int fd, int how) noexcept {
+    return ::shutdown(fd, how) == 0 ? 0 : -errno;
+}
+MPG_NOINLINE inline outcome set_option(int fd, int level, int name, int value) noexcept {
+    return ::setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+}
+MPG_NOINLINE inline outcome set_nonblocking(int fd, bool on) noexcept {
+    int value = on;
+    return ::ioctl(fd, FIONBIO, &value) == 0 ? 0 : -errno;
+}
+/// The error that the socket has kept, cleared by this: 0 or -errno.
+MPG_NOINLINE inline outcome pending_error(int fd) noexcept {
+    int e = 0;
+    ::socklen_t size = sizeof e;
+    return ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &size) == 0 ? -e : -errno;
+}
+MPG_NOINLINE inline outcome local_name(int fd, ::sockaddr* to, ::socklen_t* size) noexcept {
+    return ::getsockname(fd, to, size) == 0 ? 0 : -errno;
+}
+MPG_NOINLINE inline outcome peer_name(int fd, ::sockaddr* to, ::socklen_t* size) noexcept {
+    return ::getpeername(fd, to, size) == 0 ? 0 : -errno;
+}
+/// timeout: null waits for ever. -EINTR is passed on.
+MPG_NOINLINE inline outcome poll(::pollfd* fds, unsigned n, const ::timespec* timeout) noexcept {
+    int r = ::ppoll(fds, n, timeout, nullptr);
+    return r >= 0 ? r : -errno;
+}
+inline void close(int fd) noexcept { ::close(fd); }
+
+} // namespace mpg::io::sys
