@@ -1,0 +1,174 @@
+// The receiving half of a handle's interface, and the range.
+#pragma once
+
+#include <mpg/base/clock.hpp>
+#include <mpg/chan/handle.hpp>
+#include <mpg/chan/operation.hpp>
+
+#include <cstddef>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace mpg {
+
+namespace channels {
+
+template <class T> MPG_NOINLINE outcome recv_waiting(channel<T>& c, std::optional<T>& out) {
+    recv_op<T> op(&c, &out);
+    return wait_single(op, single_ops<sched::wait_reason::chan_recv>, inline_element<T>);
+}
+
+/// Receives into out, which is empty and stays so when the channel is closed and drained.
+template <class T> void recv(channel<T>* c, std::optional<T>& out) {
+    if (!c) [[unlikely]]
+        wait_forever(forever_ops<sched::wait_reason::chan_nil>);
+    if constexpr (inline_element<T>) {
+        chan_waiter* peer = nullptr;
+        c->lock.lock();
+        outcome result = c->take(out, peer);
+        if (result == outcome::blocked) {
+            recv_waiting(*c, out);
+            return;
+        }
+        c->lock.unlock();
+        if (peer) wake(*peer);
+    } else {
+        recv_waiting(*c, out);
+    }
+}
+
+/// Runs f(op) with an operation that receives into v.
+template <class T, class F> chan_status recv_into(channel<T>* c, T& v, F f) {
+    if constexpr (inline_element<T>) {
+        std::optional<T> out;
+        recv_op<T> op(c, &out);
+        chan_status s = f(op);
+        if (s == chan_status::ok) move_into(v, std::move(*out));
+        return s;
+    } else {
+        recv_op<T> op(c, nullptr, std::addressof(v));
+        return f(op);
+    }
+}
+
+template <class T> chan_status try_recv(channel<T>* c, T& v) {
+    if (!c || !c->looks_receivable()) return chan_status::empty; // the argument: channel_core
+    return recv_into(c, v, [](auto& op) {
+        switch (try_now(op)) {
+        case outcome::done:
+            return chan_status::ok;
+        case outcome::closed:
+            return chan_status::closed;
+        default:
+            return chan_status::empty;
+        }
+    });
+}
+
+template <class T>
+chan_status recv_limited(channel<T>* c, T& v, std::chrono::nanoseconds after, sched::cancel_source* source) {
+    return recv_into(c, v, [&](auto& op) {
+        return wait_limited(op, after, source, many_ops<sched::wait_reason::chan_recv>);
+    });
+}
+
+} // namespace channels
+
+/// Reads a channel until it is closed and drained: an input iterator. Move-only, as streams' positions are;
+/// advancing may suspend. Keeps the channel alive.
+template <class Receiver> class chan_iterator {
+  public:
+    using value_type = typename Receiver::value_type;
+    using difference_type = std::ptrdiff_t;
+    using iterator_concept = std::input_iterator_tag;
+
+    /// Receives the first value.
+    explicit chan_iterator(const Receiver& from)
+        : from_(from) {
+        next();
+    }
+    chan_iterator(chan_iterator&&) = default;
+    chan_iterator& operator=(chan_iterator&&) = default;
+
+    value_type& operator*() const noexcept { return *value_; }
+    value_type* operator->() const noexcept { return std::addressof(*value_); }
+    chan_iterator& operator++() {
+        next();
+        return *this;
+    }
+    void operator++(int) { next(); }
+    friend bool operator==(const chan_iterator& it, std::default_sentinel_t) noexcept { return !it.value_; }
+
+  private:
+    void next() {
+        value_.reset();
+        channels::recv(channels::access::of(from_), value_);
+    }
+
+    Receiver from_;
+    mutable std::optional<value_type> value_;
+};
+
+/// Receiving. All of it may be called by any number of tasks and threads at once, on a const handle too;
+/// waiting receivers are served in the order in which they came. What is sent happens before its receive
+/// returns.
+template <class Self, class T> class recv_side {
+  public:
+    using value_type = T;
+
+    /// The next value; waits for it. nullopt: closed and drained. On a nil channel it waits for ever.
+    std::optional<T> recv() const {
+        std::optional<T> out;
+        channels::recv(core(), out);
+        return out;
+    }
+    /// As recv, but never waits. v is assigned only when ok. ok | empty | closed
+    chan_status try_recv(T& v) const { return channels::try_recv(core(), v); }
+    /// As recv, but waits at most that long. ok | closed | timeout
+    chan_status recv_for(T& v, duration d) const { return channels::recv_limited(core(), v, d, nullptr); }
+    /// As recv, but gives up when ctx is done, also when it was done before. ok | closed | cancelled
+    chan_status recv(const context& ctx, T& v) const {
+        return channels::recv_limited(core(), v, duration::max(), sched::source_of(ctx));
+    }
+
+    /// An input range: `for (T& v : ch)` runs until closed and drained. begin() receives, so it may suspend.
+    auto begin() const { return chan_iterator<Self>(static_cast<const Self&>(*this)); }
+    std::default_sentinel_t end() const noexcept { return {}; }
+
+  private:
+    auto* core() const noexcept { return channels::access::of(static_cast<const Self&>(*this)); }
+};
+
+/// Receiving from a channel of void: true where others get a value.
+template <class Self> class recv_side<Self, void> {
+  public:
+    using value_type = channels::nothing;
+
+    bool recv() const {
+        std::optional<channels::nothing> out;
+        channels::recv(core(), out);
+        return out.has_value();
+    }
+    chan_status try_recv() const {
+        channels::nothing v;
+        return channels::try_recv(core(), v);
+    }
+    chan_status recv_for(duration d) const {
+        channels::nothing v;
+        return channels::recv_limited(core(), v, d, nullptr);
+    }
+    chan_status recv(const context& ctx) const {
+        channels::nothing v;
+        return channels::recv_limited(core(), v, duration::max(), sched::source_of(ctx));
+    }
+    auto begin() const { return chan_iterator<Self>(static_cast<const Self&>(*this)); }
+    std::default_sentinel_t end() const noexcept { return {}; }
+
+  private:
+    auto* core() const noexcept { return channels::access::of(static_cast<const Self&>(*this)); }
+};
+
+} // namespace mpg

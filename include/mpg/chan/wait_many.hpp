@@ -1,0 +1,231 @@
+// The engine of select and of the timed and cancellable forms. After Go's runtime/select.go.
+//
+//   pass 1  lock all channels in the order of their addresses, each once; try the cases in random order. So
+//   the answer
+//           "none is ready" is true of one moment, and each ready case is equally likely.
+//   pass 2  link a waiter for each case, in the same random order, so that among several cases on one channel
+//   each is
+//           equally likely to be found first; unlock; arm the timer and subscribe to the contexts, whose
+//           locks come before those of channels; park.
+//   pass 3  whoever claimed the multi_wait has served one case and unlinked its waiter. Take the rest back,
+//   one
+//           lock at a time. A waiter that is not queued any more was dropped by somebody who lost the claim.
+//
+// Nothing is allocated: the caller brings the scratch arrays.
+#pragma once
+
+#include <mpg/base/random.hpp>
+#include <mpg/chan/case.hpp>
+#include <mpg/sched/timer.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <utility>
+
+namespace mpg::channels {
+
+/// cases in the order of the indices that select returns; order and locks have room for `size` entries.
+struct case_table {
+    select_case* const* cases;
+    std::uint32_t size;
+    std::uint32_t* order;
+    channel_core** locks;
+};
+
+class many_wait {
+  public:
+    static void commit(void* arg) noexcept { static_cast<sched::multi_wait*>(arg)->commit(); }
+    static bool abort(void* arg) noexcept {
+        return static_cast<sched::multi_wait*>(arg)->claim(none) != sched::multi_wait::claim_result::lost;
+    }
+
+    many_wait(const case_table& table, const sched::park_ops& ops) noexcept
+        : t_(table)
+        , ops_(ops) {
+        for (std::uint32_t i = 0; i < t_.size; ++i) {
+            t_.order[i] = i;
+            select_case& c = *t_.cases[i];
+            if (c.kind == case_kind::otherwise)
+                otherwise_ = i;
+            else if (c.kind == case_kind::timeout)
+                shorten(i, static_cast<timeout_case&>(c).after);
+            else if (c.kind == case_kind::channel && channel(i).core)
+                t_.locks[locks_++] = channel(i).core;
+        }
+        std::sort(t_.locks, t_.locks + locks_, std::less<channel_core*>());
+        locks_ = static_cast<std::uint32_t>(std::unique(t_.locks, t_.locks + locks_) - t_.locks);
+    }
+
+    /// Returns the index of the case that went on; a channel case then has its result. May suspend unless
+    /// there is an otherwise. Throws what a move throws, and std::logic_error when it would need a timer and
+    /// no runtime is alive.
+    MPG_NOINLINE std::uint32_t run() {
+        for (;;) {
+            if (otherwise_ == none) sched::suspension_point();
+            bool late = otherwise_ != none || expired();
+            shuffle();
+            lock_all();
+            std::uint32_t chosen = poll();
+            if (chosen == none && !late) {
+                chosen = wait_unlocking();
+                if (chosen != none) return chosen;
+                continue;
+            }
+            unlock_all();
+            if (chosen == none) return otherwise_ != none ? otherwise_ : timeout_;
+            if (finish(chosen)) return chosen;
+        }
+    }
+
+  private:
+    static constexpr std::uint32_t none = ~std::uint32_t{0};
+
+    struct alarm : sched::timer_node {
+        sched::multi_wait& multi;
+        std::uint32_t index;
+        alarm(sched::multi_wait& m, std::uint32_t i) noexcept
+            : multi(m)
+            , index(i) {
+            fire = [](sched::timer_node& node) noexcept {
+                auto& self = static_cast<alarm&>(node);
+                auto how = self.multi.claim(self.index);
+                if (how != sched::multi_wait::claim_result::lost) self.multi.wake(how);
+            };
+        }
+    };
+
+    channel_case& channel(std::uint32_t i) const noexcept { return static_cast<channel_case&>(*t_.cases[i]); }
+    bool is(std::uint32_t i, case_kind k) const noexcept { return t_.cases[i]->kind == k; }
+    template <class F> void each_channel(F f) const {
+        for (std::uint32_t k = 0; k < t_.size; ++k)
+            if (std::uint32_t i = t_.order[k]; is(i, case_kind::channel) && channel(i).core) f(channel(i), i);
+    }
+
+    void shorten(std::uint32_t i, std::chrono::nanoseconds after) noexcept {
+        if (timeout_ != none && after >= after_) return;
+        timeout_ = i;
+        after_ = after;
+    }
+    // The clock is read only by a select that waits or was sent back. A time-out of zero is a poll.
+    bool expired() noexcept {
+        if (timeout_ == none) return false;
+        if (after_.count() <= 0) return true;
+        if (deadline_ != base::never) return base::now() >= deadline_;
+        deadline_ = base::deadline_after(after_);
+        return false;
+    }
+
+    void shuffle() noexcept {
+        std::uint64_t seed = locks_ ? t_.locks[0]->roll() : static_cast<std::uint64_t>(base::now());
+        base::random random(seed);
+        for (std::uint32_t i = t_.size; i > 1; --i) std::swap(t_.order[i - 1], t_.order[random.below(i)]);
+    }
+    void lock_all() noexcept {
+        for (std::uint32_t i = 0; i < locks_; ++i) t_.locks[i]->lock.lock();
+    }
+    void unlock_all() noexcept {
+        for (std::uint32_t i = locks_; i > 0; --i) t_.locks[i - 1]->lock.unlock();
+    }
+
+    std::uint32_t poll() noexcept {
+        for (std::uint32_t k = 0; k < t_.size; ++k) {
+            std::uint32_t i = t_.order[k];
+            if (is(i, case_kind::done)) {
+                if (static_cast<done_case*>(t_.cases[i])->looks_ready()) return i;
+            } else if (is(i, case_kind::channel) && channel(i).core) {
+                channel_case& c = channel(i);
+                c.peer = nullptr;
+                c.result = c.ops->attempt(c);
+                if (c.result != outcome::blocked) return i;
+            }
+        }
+        return none;
+    }
+    bool finish(std::uint32_t i) {
+        return !is(i, case_kind::channel) || channel(i).result != outcome::done ||
+               channel(i).ops->finish(channel(i));
+    }
+
+    // Pass 2 and 3. none: withdrawn or sent back, start over.
+    std::uint32_t wait_unlocking() {
+        sched::multi_wait multi;
+        alarm timer(multi, timeout_);
+        each_channel([&](channel_case& c, std::uint32_t i) {
+            ::new (static_cast<void*>(&c.node)) chan_waiter;
+            c.node.multi = &multi;
+            c.node.index = i;
+            c.ops->prepare(c, c.node);
+            c.link(c.node);
+        });
+        unlock_all();
+
+        std::uint32_t winner = none; // claimed by ourselves: nobody wakes us, so do not park
+        try {
+            if (deadline_ != base::never) sched::arm(timer, deadline_);
+        } catch (...) {
+            if (multi.claim(none) != sched::multi_wait::claim_result::lost) {
+                unlink(none);
+                throw;
+            } // else a value is on its way to us: take it
+        }
+        subscribe(multi, winner);
+        bool woken = winner != none;
+        if (!woken && sched::park(ops_, &multi)) {
+            woken = true;
+            winner = multi.winner();
+        }
+        if (deadline_ != base::never) sched::disarm(timer);
+        unsubscribe();
+        unlink(winner);
+
+        if (woken && is(winner, case_kind::channel)) {
+            channel_case& c = channel(winner);
+            c.result = c.ops->woken(c, c.node);
+            woken = c.result != outcome::blocked;
+        }
+        sched::suspension_point();
+        return woken ? winner : none;
+    }
+    void subscribe(sched::multi_wait& multi, std::uint32_t& winner) noexcept {
+        for (std::uint32_t i = 0; i < t_.size && winner == none; ++i) {
+            if (!is(i, case_kind::done)) continue;
+            auto& c = static_cast<done_case&>(*t_.cases[i]);
+            c.multi = &multi;
+            c.index = i;
+            c.subscribed = c.source && c.source->subscribe(c);
+            if (c.source && !c.subscribed && multi.claim(i) != sched::multi_wait::claim_result::lost)
+                winner = i;
+        }
+    }
+    void unsubscribe() noexcept {
+        for (std::uint32_t i = 0; i < t_.size; ++i) {
+            if (!is(i, case_kind::done)) continue;
+            auto& c = static_cast<done_case&>(*t_.cases[i]);
+            if (c.subscribed) c.source->unsubscribe(c);
+            c.subscribed = false;
+        }
+    }
+    // The winner's waiter was unlinked by the one who served it.
+    void unlink(std::uint32_t winner) noexcept {
+        each_channel([&](channel_case& c, std::uint32_t i) {
+            if (i == winner) return;
+            c.core->lock.lock();
+            if (c.node.queued) c.queue().erase(c.node);
+            c.core->lock.unlock();
+        });
+    }
+
+    case_table t_;
+    const sched::park_ops& ops_;
+    std::uint32_t locks_ = 0;
+    std::uint32_t otherwise_ = none;
+    std::uint32_t timeout_ = none;
+    std::chrono::nanoseconds after_{};
+    base::nanos deadline_ = base::never;
+};
+
+template <sched::wait_reason Reason>
+inline constexpr sched::park_ops many_ops{Reason, &many_wait::commit, &many_wait::abort};
+
+} // namespace mpg::channels
