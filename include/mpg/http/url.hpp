@@ -1,0 +1,180 @@
+// Request targets: their parts, percent-decoding, clean paths, query parameters.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace mpg::http::detail {
+
+constexpr int hex_digit(char c) noexcept {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+}
+
+/// Whether each '%' is followed by two hex digits.
+constexpr bool valid_escapes(std::string_view s) noexcept {
+    for (std::size_t i = s.find('%'); i != std::string_view::npos; i = s.find('%', i + 3))
+        if (s.size() - i < 3 || hex_digit(s[i + 1]) < 0 || hex_digit(s[i + 2]) < 0) return false;
+    return true;
+}
+
+/// Appends s with its escapes replaced; with plus_is_space as in forms. Precondition: valid_escapes(s).
+inline void decode_to(std::string& out, std::string_view s, bool plus_is_space = false) {
+    for (std::size_t i = 0; i < s.size(); ++i) {
+        if (s[i] == '%') {
+            out += static_cast<char>(hex_digit(s[i + 1]) << 4 | hex_digit(s[i + 2]));
+            i += 2;
+        } else {
+            out += s[i] == '+' && plus_is_space ? ' ' : s[i];
+        }
+    }
+}
+
+/// Appends s with everything escaped that may not stand in a path.
+inline void encode_path_to(std::string& out, std::string_view s) {
+    constexpr std::string_view hex = "0123456789ABCDEF", plain = "/-._~!$&'()*+,;=:@";
+    for (char c : s) {
+        const bool keep = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                          plain.find(c) != std::string_view::npos;
+        if (keep) {
+            out += c;
+        } else {
+            out += '%';
+            out += hex[static_cast<unsigned char>(c) >> 4];
+            out += hex[static_cast<unsigned char>(c) & 15];
+        }
+    }
+}
+
+/// The parts of a request target (RFC 9112, 3.2). Views into it.
+struct target_parts {
+    std::string_view authority; // of the absolute and the authority form; else empty
+    std::string_view path;      // as sent: escaped; "*" for the asterisk form, "" for the authority form
+    std::string_view query;     // without the '?'; a fragment is cut off
+};
+
+/// nullopt: the target has none of the four forms, or a bad escape in its path.
+constexpr std::optional<target_parts> split_target(std::string_view target,
+                                                   std::string_view method) noexcept {
+    target_parts parts;
+    if (method == "CONNECT") {
+        if (target.empty() || target.find_first_of("/?#@") != std::string_view::npos) return std::nullopt;
+        parts.authority = target;
+        return parts;
+    }
+    if (target == "*") {
+        if (method != "OPTIONS") return std::nullopt;
+        parts.path = target;
+        return parts;
+    }
+    std::string_view rest = target.substr(0, target.find('#'));
+    if (rest.empty()) return std::nullopt;
+    if (rest.front() != '/') {
+        const std::size_t colon = rest.find("://");
+        if (colon == 0 || colon == std::string_view::npos) return std::nullopt;
+        for (char c : rest.substr(0, colon)) {
+            const char l = static_cast<char>(c | 0x20);
+            if (!((l >= 'a' && l <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.'))
+                return std::nullopt;
+        }
+        rest.remove_prefix(colon + 3);
+        const std::size_t end = rest.find_first_of("/?");
+        parts.authority = rest.substr(0, end);
+        if (parts.authority.empty() || parts.authority.find('@') != std::string_view::npos)
+            return std::nullopt;
+        rest = end == std::string_view::npos ? std::string_view() : rest.substr(end);
+    }
+    const std::size_t question = rest.find('?');
+    parts.path = rest.substr(0, question);
+    if (question != std::string_view::npos) parts.query = rest.substr(question + 1);
+    if (parts.path.empty()) parts.path = "/";
+    if (!valid_escapes(parts.path)) return std::nullopt;
+    return parts;
+}
+
+/// A Host header or authority: uri-host [ ":" port ], loosely: nothing that could be taken for another part
+/// of a URL.
+constexpr bool is_host(std::string_view s) noexcept {
+    for (char c : s) {
+        const bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                        std::string_view("-._~%!$&'()*+;=:[]").find(c) != std::string_view::npos;
+        if (!ok) return false;
+    }
+    return true;
+}
+
+/// Without the port: "[::1]:80" is "[::1]".
+constexpr std::string_view host_without_port(std::string_view host) noexcept {
+    const std::size_t bracket = host.rfind(']');
+    const std::size_t colon = host.rfind(':');
+    if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket))
+        return host;
+    return host.substr(0, colon);
+}
+
+/// Whether a path (decoded) begins with '/' and has no empty, "." or ".." segment; a '/' at its end is fine.
+constexpr bool is_clean_path(std::string_view path) noexcept {
+    if (path.empty() || path.front() != '/') return false;
+    std::size_t begin = 1;
+    while (true) {
+        const std::size_t end = path.find('/', begin);
+        const std::string_view segment =
+            path.substr(begin, end == std::string_view::npos ? end : end - begin);
+        if (segment == "." || segment == "..") return false;
+        if (end == std::string_view::npos) return true;
+        if (segment.empty()) return false;
+        begin = end + 1;
+    }
+}
+
+/// The clean form of a path: what Go's path.Clean does, but a '/' at the end stays.
+inline std::string clean_path(std::string_view path) {
+    std::vector<std::string_view> segments;
+    std::string_view last;
+    for (std::size_t begin = 0; begin <= path.size();) {
+        std::size_t end = path.find('/', begin);
+        if (end == std::string_view::npos) end = path.size();
+        last = path.substr(begin, end - begin);
+        if (last == "..") {
+            if (!segments.empty()) segments.pop_back();
+        } else if (!last.empty() && last != ".") {
+            segments.push_back(last);
+        }
+        begin = end + 1;
+    }
+    std::string clean;
+    for (std::string_view s : segments) (clean += '/') += s;
+    if (clean.empty() || (last.empty() && !path.empty())) clean += '/';
+    return clean;
+}
+
+/// The first value of a parameter in a query string, decoded; nullopt when there is none. A pair with a bad
+/// escape is passed over.
+inline std::optional<std::string> query_parameter(std::string_view query, std::string_view name) {
+    std::string key;
+    while (!query.empty()) {
+        const std::size_t amp = query.find('&');
+        const std::string_view pair = query.substr(0, amp);
+        const std::size_t equals = pair.find('=');
+        const std::string_view raw_key = pair.substr(0, equals);
+        if (valid_escapes(pair)) {
+            key.clear();
+            decode_to(key, raw_key, true);
+            if (key == name) {
+                std::string value;
+                if (equals != std::string_view::npos) decode_to(value, pair.substr(equals + 1), true);
+                return value;
+            }
+        }
+        if (amp == std::string_view::npos) break;
+        query.remove_prefix(amp + 1);
+    }
+    return std::nullopt;
+}
+
+} // namespace mpg::http::detail
