@@ -28,8 +28,8 @@ class descriptor {
     descriptor(const descriptor&) = delete;
     descriptor& operator=(const descriptor&) = delete;
 
-    /// Operations return errc::closed, pending ones soon. Idempotent.
-    void close() noexcept;
+    /// Operations return errc::closed, pending ones soon. Idempotent; true for the first call.
+    bool close() noexcept;
     /// -1 after close().
     int number() noexcept {
         lock_.lock();
@@ -156,9 +156,9 @@ class descriptor_ptr {
     descriptor* d_ = nullptr;
 };
 
-inline void descriptor::close() noexcept {
+inline bool descriptor::close() noexcept {
     lock_.lock();
-    if (closed_) return lock_.unlock();
+    if (closed_) return lock_.unlock(), false;
     closed_ = true;
     ++users_; // this call
     for (side& s : sides_) {
@@ -166,6 +166,7 @@ inline void descriptor::close() noexcept {
         if (s.active) s.active->kick();
     }
     leave_locked();
+    return true;
 }
 
 inline std::error_code descriptor::set_deadline(direction way, std::optional<time_point> when) noexcept {

@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -110,6 +111,11 @@ MPG_NOINLINE inline outcome shutdown(int fd, int how) noexcept {
 }
 MPG_NOINLINE inline outcome set_option(int fd, int level, int name, int value) noexcept {
     return ::setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+}
+/// 0: none.
+MPG_NOINLINE inline outcome set_send_timeout(int fd, int milliseconds) noexcept {
+    const ::timeval t{milliseconds / 1000, milliseconds % 1000 * 1000};
+    return ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof t) == 0 ? 0 : -errno;
 }
 MPG_NOINLINE inline outcome set_nonblocking(int fd, bool on) noexcept {
     int value = on;

@@ -26,6 +26,7 @@ class turn {
     turn& operator=(const turn&) = delete;
     ~turn() {
         if (began_) end();
+        thread_waiter::release(op_);
     }
 
     /// Waits for the turn. 0, or why not: closed, deadline passed (also when there would be no need to wait),

@@ -35,12 +35,18 @@ class endpoint {
     /// address.hpp.)
     static result<endpoint> parse(std::string_view text);
 
+    /// Of a Unix socket: a path, or "@name" for one in the abstract name space. std::errc::filename_too_long
+    /// beyond 107 bytes, std::errc::invalid_argument for an empty path or one with a zero byte.
+    static result<endpoint> from_path(std::string_view path);
+
     /// The form that parse takes; the path of a Unix socket ("@name" for an abstract one); "" when empty.
     std::string to_string() const;
     /// 0 for Unix sockets and for an empty endpoint.
     std::uint16_t port() const noexcept;
     /// The same address with another port; unchanged where there is no port.
     endpoint with_port(std::uint16_t port) const noexcept;
+    /// As an IPv6 socket wants it. Precondition: family() is AF_INET.
+    ::sockaddr_in6 mapped() const noexcept;
     /// AF_INET, AF_INET6, AF_UNIX or AF_UNSPEC.
     int family() const noexcept { return length_ == 0 ? AF_UNSPEC : address_.any.sa_family; }
     bool empty() const noexcept { return length_ == 0; }
@@ -87,6 +93,22 @@ inline endpoint::endpoint(const ::sockaddr* address, ::socklen_t length) noexcep
     }
 }
 
+inline result<endpoint> endpoint::from_path(std::string_view path) {
+    ::sockaddr_un un{};
+    un.sun_family = AF_UNIX;
+    if (path.empty() || path == "@" || path.find('\0') != path.npos)
+        return unexpected(std::make_error_code(std::errc::invalid_argument));
+    if (path.size() >= sizeof un.sun_path)
+        return unexpected(std::make_error_code(std::errc::filename_too_long));
+    std::memcpy(un.sun_path, path.data(), path.size());
+    std::size_t length = offsetof(::sockaddr_un, sun_path) + path.size();
+    if (path.front() == '@')
+        un.sun_path[0] = '\0';
+    else
+        ++length; // the terminator belongs to a path
+    return endpoint(reinterpret_cast<const ::sockaddr*>(&un), static_cast<::socklen_t>(length));
+}
+
 inline std::uint16_t endpoint::port() const noexcept {
     if (family() == AF_INET) return ntohs(address_.v4.sin_port);
     if (family() == AF_INET6) return ntohs(address_.v6.sin6_port);
@@ -98,6 +120,15 @@ inline endpoint endpoint::with_port(std::uint16_t port) const noexcept {
     if (family() == AF_INET) other.address_.v4.sin_port = htons(port);
     if (family() == AF_INET6) other.address_.v6.sin6_port = htons(port);
     return other;
+}
+
+inline ::sockaddr_in6 endpoint::mapped() const noexcept {
+    ::sockaddr_in6 m{};
+    m.sin6_family = AF_INET6;
+    m.sin6_port = address_.v4.sin_port;
+    m.sin6_addr.s6_addr[10] = m.sin6_addr.s6_addr[11] = 0xff;
+    std::memcpy(m.sin6_addr.s6_addr + 12, &address_.v4.sin_addr, 4);
+    return m;
 }
 
 inline std::string endpoint::to_string() const {

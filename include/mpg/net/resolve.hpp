@@ -6,9 +6,11 @@
 #include <mpg/sched/blocking.hpp>
 #include <mpg/sched/cancel.hpp>
 
+#include <algorithm>
 #include <netdb.h>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace mpg::net {
@@ -66,6 +68,54 @@ inline result<std::vector<endpoint>> resolve_host(std::string_view host, std::ui
     if (cancel && cancel->is_done()) return unexpected(cancel->err());
     if (e) return unexpected(e);
     return found;
+}
+
+/// Calls make(endpoint) -> result<S> for the address that a text tells to bind to.
+template <class Make>
+auto bind_text(std::string_view address, Make make, bool v6_only = false)
+    -> decltype(make(std::declval<const endpoint&>())) {
+    const auto parts = split_host_port(address);
+    if (!parts) return unexpected(parts.error());
+    if (parts->host.empty()) {
+        endpoint any;
+        parse_host("::", parts->port, any);
+        auto both = make(any);
+        if (both || v6_only) return both;
+        // No IPv6 here, or not for us.
+        if (both.error() != std::errc::address_family_not_supported &&
+            both.error() != std::errc::address_not_available)
+            return both;
+        parse_host("0.0.0.0", parts->port, any);
+        return make(any);
+    }
+    const auto found = resolve_host(parts->host, parts->port, nullptr);
+    if (!found) return unexpected(found.error());
+    // As Go: of several, an IPv4 address is preferred.
+    const auto v4 = std::find_if(found->begin(), found->end(), [](auto& f) { return f.family() == AF_INET; });
+    return make(v4 != found->end() ? *v4 : found->front());
+}
+
+/// Calls make(endpoint) -> result<S> for each address that a text may mean, until one succeeds.
+template <class S, class Make>
+result<S> connect_text(std::string_view address, sched::cancel_source* cancel, Make make) {
+    const auto parts = split_host_port(address);
+    if (!parts) return unexpected(parts.error());
+    std::vector<endpoint> candidates;
+    if (parts->host.empty()) {
+        parse_host("127.0.0.1", parts->port, candidates.emplace_back());
+        parse_host("::1", parts->port, candidates.emplace_back());
+    } else {
+        auto found = resolve_host(parts->host, parts->port, cancel);
+        if (!found) return unexpected(found.error());
+        candidates = std::move(*found);
+    }
+    std::error_code last = std::make_error_code(std::errc::address_not_available);
+    for (const endpoint& to : candidates) {
+        auto s = make(to);
+        if (s || (cancel && cancel->is_done())) return s;
+        last = s.error();
+    }
+    return unexpected(last);
 }
 
 } // namespace detail

@@ -1,4 +1,4 @@
-// What sockets of all families share: names and connecting.
+// What sockets of all families share: names, connecting, accepting.
 #pragma once
 
 #include <mpg/io/transfer.hpp>
@@ -13,6 +13,19 @@ inline endpoint local_name(io::descriptor& d) noexcept {
         ::sockaddr_storage s{};
         ::socklen_t size = sizeof s;
         const io::outcome e = io::sys::local_name(fd, reinterpret_cast<::sockaddr*>(&s), &size);
+        if (e >= 0) name = endpoint(reinterpret_cast<const ::sockaddr*>(&s), size);
+        return e;
+    });
+    return name;
+}
+
+/// Empty when it is closed, not connected, or the other side has no name.
+inline endpoint peer_name(io::descriptor& d) noexcept {
+    endpoint name;
+    d.use([&name](int fd) noexcept {
+        ::sockaddr_storage s{};
+        ::socklen_t size = sizeof s;
+        const io::outcome e = io::sys::peer_name(fd, reinterpret_cast<::sockaddr*>(&s), &size);
         if (e >= 0) name = endpoint(reinterpret_cast<const ::sockaddr*>(&s), size);
         return e;
     });
@@ -44,6 +57,21 @@ inline result<io::descriptor_ptr> connected(const endpoint& to, int protocol, sc
         if (e < 0) return unexpected(io::error_of(e));
     }
     return fd;
+}
+
+/// The number of a new connection's descriptor, or an error. Suspends. size: in and out, as for accept(2).
+inline io::outcome accepted(io::descriptor& listener, ::sockaddr* from, ::socklen_t* size,
+                            sched::cancel_source* cancel) {
+    io::turn t(listener, io::direction::read, sched::wait_reason::io_accept, cancel);
+    if (const io::outcome e = t.begin(); e < 0) return e;
+    for (const ::socklen_t room = *size;; *size = room) {
+        t.worth_a_try();
+        const io::outcome n = io::sys::accept(t.fd(), from, size);
+        if (n == -ECONNABORTED || n == -EPROTO) continue; // this one is gone; there may be others
+        if (n != io::try_again) return n;
+        t.used_up(true);
+        if (const io::outcome e = t.wait(io::op_code::ready); e != io::try_again) return e;
+    }
 }
 
 } // namespace mpg::net::detail

@@ -3,7 +3,6 @@
 
 #include <mpg/net/tcp_stream.hpp>
 
-#include <algorithm>
 #include <climits>
 #include <optional>
 #include <string_view>
@@ -86,44 +85,18 @@ inline result<tcp_listener> tcp_listener::bind(const endpoint& address, listen_o
 }
 
 inline result<tcp_listener> tcp_listener::bind(std::string_view address, listen_options options) {
-    const auto parts = split_host_port(address);
-    if (!parts) return unexpected(parts.error());
-    endpoint at;
-    if (parts->host.empty()) {
-        detail::parse_host("::", parts->port, at);
-        auto both = bind(at, options);
-        if (both || options.v6_only) return both;
-        // No IPv6 here, or not for us.
-        if (both.error() != std::errc::address_family_not_supported &&
-            both.error() != std::errc::address_not_available)
-            return both;
-        detail::parse_host("0.0.0.0", parts->port, at);
-        return bind(at, options);
-    }
-    const auto found = detail::resolve_host(parts->host, parts->port, nullptr);
-    if (!found) return unexpected(found.error());
-    // As Go: of several, an IPv4 address is preferred.
-    const auto v4 = std::find_if(found->begin(), found->end(), [](auto& f) { return f.family() == AF_INET; });
-    return bind(v4 != found->end() ? *v4 : found->front(), options);
+    return detail::bind_text(
+        address, [&options](const endpoint& at) { return bind(at, options); }, options.v6_only);
 }
 
 inline result<tcp_stream> tcp_listener::accept_one(sched::cancel_source* cancel) {
     if (!fd_) return unexpected(make_error_code(errc::closed));
-    io::turn t(*fd_, io::direction::read, sched::wait_reason::io_accept, cancel);
-    if (const io::outcome e = t.begin(); e < 0) return unexpected(io::error_of(e));
-    for (;;) {
-        ::sockaddr_in6 from{};
-        ::socklen_t size = sizeof from;
-        auto* name = reinterpret_cast<::sockaddr*>(&from);
-        t.worth_a_try();
-        const io::outcome n = io::sys::accept(t.fd(), name, &size);
-        if (n >= 0) return tcp_stream(io::descriptor_ptr(static_cast<int>(n)), endpoint(name, size));
-        if (n == -ECONNABORTED || n == -EPROTO) continue; // this one is gone; there may be others
-        if (n != io::try_again) return unexpected(io::error_of(n));
-        t.used_up(true);
-        if (const io::outcome e = t.wait(io::op_code::ready); e != io::try_again)
-            return unexpected(io::error_of(e));
-    }
+    ::sockaddr_in6 from{};
+    ::socklen_t size = sizeof from;
+    auto* name = reinterpret_cast<::sockaddr*>(&from);
+    const io::outcome n = detail::accepted(*fd_, name, &size, cancel);
+    if (n < 0) return unexpected(io::error_of(n));
+    return tcp_stream(io::descriptor_ptr(static_cast<int>(n)), endpoint(name, size));
 }
 
 } // namespace mpg::net

@@ -10,7 +10,6 @@
 #include <cstring>
 #include <netinet/tcp.h>
 #include <string_view>
-#include <vector>
 
 namespace mpg::net {
 
@@ -68,23 +67,8 @@ inline result<tcp_stream> tcp_stream::connect_to(const endpoint& to, sched::canc
 }
 
 inline result<tcp_stream> tcp_stream::connect_to(std::string_view address, sched::cancel_source* cancel) {
-    const auto parts = split_host_port(address);
-    if (!parts) return unexpected(parts.error());
-    std::vector<endpoint> candidates;
-    for (std::string_view host : {std::string_view("127.0.0.1"), std::string_view("::1")})
-        if (parts->host.empty()) detail::parse_host(host, parts->port, candidates.emplace_back());
-    if (candidates.empty()) {
-        auto found = detail::resolve_host(parts->host, parts->port, cancel);
-        if (!found) return unexpected(found.error());
-        candidates = std::move(*found);
-    }
-    std::error_code last = std::make_error_code(std::errc::address_not_available);
-    for (const endpoint& to : candidates) {
-        auto s = connect_to(to, cancel);
-        if (s || s.error() == errc::cancelled || s.error() == errc::deadline_exceeded) return s;
-        last = s.error();
-    }
-    return unexpected(last);
+    return detail::connect_text<tcp_stream>(address, cancel,
+                                            [cancel](const endpoint& to) { return connect_to(to, cancel); });
 }
 
 } // namespace mpg::net
