@@ -14,4 +14,5 @@
 #pragma once
 
 #include <mpg/chan/chan.hpp>
+#include <mpg/chan/elastic.hpp>
 #include <mpg/chan/status.hpp>

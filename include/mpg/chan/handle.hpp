@@ -19,22 +19,20 @@ inline void drop(channel_core* c) noexcept {
 }
 
 /// A pointer to a channel that counts; null is the nil channel. Copies may be made and dropped by any thread,
-/// one handle is like a plain pointer: not to be assigned while others use it. T may be incomplete.
-template <class T> class handle {
+/// one handle is like a plain pointer: not to be assigned while others use it.
+class reference {
   public:
-    using element = element_of<T>;
-
-    handle(const handle& o) noexcept
+    reference(const reference& o) noexcept
         : c_(o.c_) {
         if (c_) c_->refs.fetch_add(1, std::memory_order_relaxed);
     }
-    handle(handle&& o) noexcept
+    reference(reference&& o) noexcept
         : c_(std::exchange(o.c_, nullptr)) {}
-    handle& operator=(handle o) noexcept {
+    reference& operator=(reference o) noexcept {
         std::swap(c_, o.c_);
         return *this;
     }
-    ~handle() { drop(c_); }
+    ~reference() { drop(c_); }
 
     /// Whether it was closed; a nil channel never is. A moment's truth, without the lock.
     bool closed() const noexcept {
@@ -42,21 +40,29 @@ template <class T> class handle {
     } // pairs with: close
     /// Elements in the buffer; 0 for nil. A moment's truth, without the lock.
     std::size_t size() const noexcept { return c_ ? c_->filled() : 0; }
-    /// Elements that the buffer can hold; 0 for nil.
-    std::size_t capacity() const noexcept { return c_ ? c_->capacity : 0; }
-    bool empty() const noexcept { return size() == 0; }
     /// Not nil.
     explicit operator bool() const noexcept { return c_ != nullptr; }
 
   protected:
-    handle() noexcept = default;
+    reference() noexcept = default;
     /// Takes the reference over.
-    explicit handle(channel_core* c) noexcept
+    explicit reference(channel_core* c) noexcept
         : c_(c) {}
 
   private:
     friend struct access;
     channel_core* c_ = nullptr;
+};
+
+/// A reference to a channel of T, which may be incomplete.
+template <class T> class handle : public reference {
+  public:
+    /// Elements that the buffer can hold; 0 for nil.
+    std::size_t capacity() const noexcept;
+
+  protected:
+    using reference::reference;
+    handle() noexcept = default;
 };
 
 /// The other rooms' way to the channel behind a handle, and from a channel to a handle.
@@ -71,11 +77,16 @@ struct access {
         if (c) c->refs.fetch_add(1, std::memory_order_relaxed);
         return Handle(adopted{c});
     }
-    template <class T> static channel_core* identity(const handle<T>& h) noexcept { return h.c_; }
+    static channel_core* identity(const reference& h) noexcept { return h.c_; }
 
     struct adopted {
         channel_core* c;
     };
 };
+
+template <class T> std::size_t handle<T>::capacity() const noexcept {
+    channel_core* c = access::identity(*this);
+    return c ? c->capacity : 0;
+}
 
 } // namespace mpg::channels
