@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Runs the benchmarks and their Go twins by turns and prints a table of medians.
+"""Runs the benchmarks and their twins by turns and prints a table of medians.
 
-    benchmarks/compare.py BUILD/benchmarks [--twins PROGRAM] [--health PROGRAM] [--filter REGEX] [--rounds N]
+    benchmarks/compare.py BUILD/benchmarks [--twin NAME=PROGRAM]... [--health PROGRAM] [--filter REGEX] [--rounds N]
                           [--min-time SECONDS] [--json FILE] [--markdown]
 
-Each case runs in a process of its own: ours, the twin's, ours, the twin's, ... so that both see the same machine in
-the same minute. What counts is the ratio. Without a twin (no Go on this machine) the column stays empty.
+    benchmarks/compare.py build/benchmarks --twin go=build/twins_go --twin boost=build/twins_boost --rounds 7
+
+Each case runs in a process of its own: ours, each twin's, ours, each twin's, ... so that all see the same machine in
+the same minute. What counts is the ratio. Where a twin lacks the case its column stays empty.
 Exit status: 0 when every case ran, 1 when one failed, 2 for wrong usage.
 """
 import argparse
@@ -99,8 +101,7 @@ def commit():
         return "unknown"
 
 
-def print_table(rows, markdown):
-    head = ["case", "procs", "unit", "mpg", "spread", "Go", "spread", "mpg/Go", "target"]
+def print_table(head, rows, markdown):
     cells = [head] + [[str(c) for c in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     for number_of_row, row in enumerate(cells):
@@ -110,10 +111,35 @@ def print_table(rows, markdown):
             print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
 
 
+class Twin:
+    """A program with the cases of somebody else; see twins/."""
+
+    def __init__(self, argument):
+        self.name, equals, self.program = argument.partition("=")
+        if not equals:
+            raise argparse.ArgumentTypeError("wanted: NAME=PROGRAM")
+        self.cases = set(output_of([self.program, "-list"]).split())
+
+
+def run_rounds(program, name, full, kind, twins, options):
+    """([ours], {twin: [its values]}) of one case, taken by turns."""
+    unit, figure = kind
+    ours, theirs = [], {t.name: [] for t in twins}
+    for _ in range(options.rounds):
+        ours.append(measure(program, full, figure, unit, options.min_time))
+        for twin in twins:
+            if name in twin.cases:
+                theirs[twin.name].append(measure_twin(twin.program, name, options.min_time))
+        if options.health and name.startswith("server/"):
+            theirs.setdefault("go", []).append(
+                measure(program, full, figure, unit, options.min_time, {"MPG_BENCH_SERVER": options.health}))
+    return ours, theirs
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path, help="folder of the built *_bench programs")
-    parser.add_argument("--twins", help="the built program of benchmarks/twins/go")
+    parser.add_argument("--twin", type=Twin, action="append", default=[], metavar="NAME=PROGRAM")
     parser.add_argument("--health", help="the built program of benchmarks/twins/go/health")
     parser.add_argument("--filter", default="", help="regular expression that names must match")
     parser.add_argument("--rounds", type=int, default=5)
@@ -126,10 +152,16 @@ def main():
     if not programs:
         parser.error(f"no *_bench program in {options.build}")
     targets = read_targets()
-    with_twin = set(output_of([options.twins, "-list"]).split()) if options.twins else set()
+    rivals = [t.name for t in options.twin]
+    if options.health and "go" not in rivals:
+        rivals.append("go")
 
     print(f"machine:  {machine()}\ncommit:   {commit()}\ncommand:  {' '.join(sys.argv)}\n"
           f"medians of {options.rounds} interleaved rounds; spread: half of max - min\n", flush=True)
+    head = ["case", "procs", "unit", "mpg", "spread"]
+    for rival in rivals:
+        head += [rival, "spread", f"mpg/{rival}"]
+    head.append("target")
     rows, values, failed = [], {}, False
     for program in programs:
         for name, full in cases_of(program):
@@ -137,27 +169,22 @@ def main():
                 continue
             case, procs = split_procs(name)
             unit, figure, target = targets.get(case, ("ns", "time", {}))
-            ours, theirs = [], []
             try:
-                for _ in range(options.rounds):
-                    ours.append(measure(program, full, figure, unit, options.min_time))
-                    if name in with_twin:
-                        theirs.append(measure_twin(options.twins, name, options.min_time))
-                    elif options.health and case.startswith("server/"):
-                        theirs.append(measure(program, full, figure, unit, options.min_time,
-                                              {"MPG_BENCH_SERVER": options.health}))
+                ours, theirs = run_rounds(program, name, full, (unit, figure), options.twin, options)
             except (OSError, RuntimeError, ValueError, KeyError, IndexError) as e:
                 print(f"{name}: {e}", file=sys.stderr)
                 failed = True
-            values[name] = {"unit": unit, "mpg": ours, "go": theirs}
-            mine = statistics.median(ours) if ours else None
-            go = statistics.median(theirs) if theirs else None
-            rows.append([case, procs, unit, number(mine) if ours else "failed", spread(ours) if ours else "",
-                         number(go), spread(theirs) if theirs else "",
-                         f"{mine / go:.2f}" if mine is not None and go else "", target.get(min(procs, 2), "")])
-            print(f"\r{name}: {number(mine)} / {number(go)}\033[K", end="", file=sys.stderr, flush=True)
-    print("\r\033[K", end="", file=sys.stderr)
-    print_table(rows, options.markdown)
+                continue
+            values[name] = {"unit": unit, "mpg": ours, **theirs}
+            mine = statistics.median(ours)
+            row = [case, procs, unit, number(mine), spread(ours)]
+            for rival in rivals:
+                its = theirs.get(rival)
+                middle = statistics.median(its) if its else None
+                row += [number(middle), spread(its) if its else "", f"{mine / middle:.2f}" if middle else ""]
+            rows.append(row + [target.get(min(procs, 2), "")])
+            print(f"{name}: {number(mine)} {unit}", file=sys.stderr, flush=True)
+    print_table(head, rows, options.markdown)
     if options.json:
         Path(options.json).write_text(json.dumps({"machine": machine(), "commit": commit(),
                                                   "command": sys.argv, "values": values}, indent=1))
