@@ -15,7 +15,7 @@ func cpuSeconds() float64 {
 }
 
 func init() {
-	addFigure("idle/cpu", []int{64}, func() float64 {
+	addFigure("idle", []int{64}, func() float64 {
 		work := make(chan int, 64)
 		quiet := make(chan struct{})
 		var ended sync.WaitGroup

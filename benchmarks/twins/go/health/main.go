@@ -7,12 +7,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"time"
 )
 
 func main() {
 	addr := flag.String("addr", ":8080", "HOST:PORT to listen on")
+	procs := flag.Int("procs", 0, "GOMAXPROCS; 0: as it is")
 	flag.Parse()
+	runtime.GOMAXPROCS(*procs)
 	http.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, "{\"status\":\"ok\",\"timestamp\":%d}\n", time.Now().Unix())
