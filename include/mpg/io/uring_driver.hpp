@@ -103,11 +103,10 @@ class uring_driver final : public driver, public canceller {
         e.flags = IOSQE_CQE_SKIP_SUCCESS;
         ring_.publish();
         lock_.unlock();
-        // The machine of this ring's processor hands it in at its next round; everybody else does it here, as
-        // nobody may look at that ring for long. If that makes a thread the submitter of other operations
-        // that soon ends, these fail with ECANCELED though nobody kicked them, and their strands start them
-        // again.
-        if (sched::current_poller() != this) ring_.submit(false);
+        // Not left to the next round: the caller may be any thread, and nobody may look at this ring for
+        // long. If that makes a thread the submitter of other operations that soon ends, these fail with
+        // ECANCELED though nobody kicked them, and their strands start them again.
+        ring_.submit(false);
     }
 
     outcome prepare(descriptor&) noexcept override { return 0; }
@@ -181,6 +180,9 @@ class uring_driver final : public driver, public canceller {
                 switch (data & tag_mask) {
                 case 0: {
                     auto* op = reinterpret_cast<operation*>(data);
+                    // acquire: pairs with operation::arm. The way through the kernel orders the two as well,
+                    // but the language does not know it.
+                    (void)op->state.load(std::memory_order_acquire);
                     op->more = flags;
                     op->finish(res);
                     ++readied;

@@ -3,6 +3,7 @@
 
 #include <mpg/net/tcp_stream.hpp>
 
+#include <algorithm>
 #include <climits>
 #include <optional>
 #include <string_view>
@@ -96,7 +97,8 @@ inline result<tcp_stream> tcp_listener::accept_one(sched::cancel_source* cancel)
     auto* name = reinterpret_cast<::sockaddr*>(&from);
     const io::outcome n = detail::accepted(*fd_, name, &size, cancel);
     if (n < 0) return unexpected(io::error_of(n));
-    return tcp_stream(io::descriptor_ptr(static_cast<int>(n)), endpoint(name, size));
+    return tcp_stream(io::descriptor_ptr(static_cast<int>(n)),
+                      endpoint(name, std::min<::socklen_t>(size, sizeof from)));
 }
 
 } // namespace mpg::net

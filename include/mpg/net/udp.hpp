@@ -175,7 +175,9 @@ inline result<std::size_t> udp_socket::get(std::span<std::byte> buffer, endpoint
             if (n == io::try_again) continue;
         }
         if (n < 0) return unexpected(io::error_of(n));
-        if (from) *from = endpoint(reinterpret_cast<const ::sockaddr*>(&sender), m.msg_namelen);
+        if (from)
+            *from = endpoint(reinterpret_cast<const ::sockaddr*>(&sender),
+                             std::min<::socklen_t>(m.msg_namelen, sizeof sender));
         return static_cast<std::size_t>(n);
     }
 }
