@@ -6,6 +6,7 @@
 #include <csignal>
 #include <optional>
 #include <stdexcept>
+#include <sys/time.h>
 
 struct notify : mpg::test::with_procs {};
 MPG_TEST_PROCS(notify);
@@ -39,15 +40,12 @@ TEST_P(notify, wakes_a_task_that_waits) {
 }
 
 TEST_P(notify, a_task_that_waits_for_a_signal_is_no_deadlock) {
-    auto c = mpg::notify({SIGUSR1});
-    std::thread sender;
-    run([&] {
-        sender = std::thread([] {
-            std::this_thread::sleep_for(std::chrono::milliseconds(20)); // while all tasks wait
-            ::kill(::getpid(), SIGUSR1);
-        });
-        sender.detach();
-        EXPECT_EQ(c.recv(), SIGUSR1);
+    run([] {
+        auto c = mpg::notify({SIGALRM});
+        ::itimerval soon{};
+        soon.it_value.tv_usec = 20'000; // when all tasks have long been waiting
+        ASSERT_EQ(::setitimer(ITIMER_REAL, &soon, nullptr), 0);
+        EXPECT_EQ(c.recv(), SIGALRM);
     });
 }
 

@@ -6,4 +6,5 @@
 
 #include <mpg/base/error.hpp>
 #include <mpg/io/drivers.hpp>
+#include <mpg/io/file.hpp>
 #include <mpg/io/result.hpp>

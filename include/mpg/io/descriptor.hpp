@@ -72,6 +72,13 @@ class descriptor {
     };
 
     ~descriptor() = default;
+    /// With the lock held: brings all strands that wait in a direction back.
+    void kick_all(direction way) noexcept {
+        if (of(way).active) of(way).active->kick();
+        shared_.for_each([way](operation& op) {
+            if (op.way == way) op.kick();
+        });
+    }
     side& of(direction way) noexcept { return sides_[static_cast<unsigned>(way)]; }
 
     bool enter() noexcept {
@@ -117,6 +124,7 @@ class descriptor {
     int fd_;              // constant until the last user of a closed one takes it away
     std::uint32_t users_ = 0;
     side sides_[2];
+    base::intrusive_list<operation> shared_;  // those at given positions, any number at once
     base::atomic<epoll_slot*> slot_{nullptr}; // written by enlist under lock_
 };
 
@@ -161,9 +169,9 @@ inline bool descriptor::close() noexcept {
     if (closed_) return lock_.unlock(), false;
     closed_ = true;
     ++users_; // this call
-    for (side& s : sides_) {
-        while (queued* q = s.queue.pop_front()) sched::ready_later(q->who);
-        if (s.active) s.active->kick();
+    for (direction way : {direction::read, direction::write}) {
+        while (queued* q = of(way).queue.pop_front()) sched::ready_later(q->who);
+        kick_all(way);
     }
     leave_locked();
     return true;
@@ -176,7 +184,7 @@ inline std::error_code descriptor::set_deadline(direction way, std::optional<tim
     side& s = of(way);
     const bool sooner = at < std::exchange(s.deadline, at);
     // A later deadline needs no kick: the timer of the old one does that, and the strand arms it anew.
-    if (ok && sooner && s.active) s.active->kick();
+    if (ok && sooner) kick_all(way);
     lock_.unlock();
     return ok ? std::error_code{} : make_error_code(errc::closed);
 }

@@ -21,6 +21,7 @@
 #pragma once
 
 #include <mpg/base/atomic.hpp>
+#include <mpg/base/intrusive_list.hpp>
 #include <mpg/io/syscall.hpp>
 #include <mpg/sched/cancel.hpp>
 #include <mpg/sched/poller.hpp>
@@ -52,7 +53,8 @@ class canceller {
     ~canceller() = default;
 };
 
-struct operation {
+/// Linked, with others that need no turn, in its descriptor.
+struct operation : base::list_hook {
     struct deadline_timer : sched::timer_node {
         operation* op = nullptr;
     };

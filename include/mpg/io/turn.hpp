@@ -32,6 +32,8 @@ class turn {
     /// Waits for the turn. 0, or why not: closed, deadline passed (also when there would be no need to wait),
     /// context done. May suspend.
     outcome begin();
+    /// The same without a turn: any number at once, as for what has a position of its own.
+    outcome begin_shared() noexcept;
     /// The number; valid from begin() on.
     int fd() const noexcept { return op_.fd; }
     /// Waits until a driver has done `code`, or until it is worth trying again (try_again). Else an error.
@@ -53,18 +55,18 @@ class turn {
     /// The completion told that the socket holds more.
     bool more() const noexcept { return op_.more & IORING_CQE_F_SOCK_NONEMPTY; }
     descriptor& target() const noexcept { return d_; }
+    /// Whether waiting here does the work as well.
+    static bool completes() noexcept {
+        if (on_thread()) return false;
+        const driver* d = current_driver();
+        return d && d->kind() == netpoll::io_uring;
+    }
 
   private:
     /// A strand that blocks its thread when it waits: a plain thread, or a task in blocking().
     static bool on_thread() noexcept {
         const sched::task* t = sched::current();
         return t->is_thread() || t->blocking != 0;
-    }
-    /// Whether waiting here does the work as well.
-    static bool completes() noexcept {
-        if (on_thread()) return false;
-        const driver* d = current_driver();
-        return d && d->kind() == netpoll::io_uring;
     }
     template <sched::wait_reason Why> static const sched::park_ops& ops() noexcept {
         static constexpr sched::park_ops it{
@@ -104,6 +106,7 @@ class turn {
     sched::cancel_source* const cancel_;
     const sched::wait_reason why_;
     bool began_ = false;
+    bool shared_ = false;
     bool readiness_only_ =
         false; // somebody has made the descriptor non-blocking: completions fail with EAGAIN
     base::nanos deadline_ = base::never; // as it was when reason() or begin() looked
@@ -127,6 +130,19 @@ inline outcome turn::begin() {
     if (!mine) [[unlikely]] {
         if (const outcome e = queue(s); e < 0) return e;
     }
+    return deadline_ != base::never && deadline_ <= base::now() ? outcome_of(errc::deadline_exceeded) : 0;
+}
+
+inline outcome turn::begin_shared() noexcept {
+    if (cancel_ && cancel_->is_done()) return outcome_of(cancel_->err());
+    d_.lock_.lock();
+    if (d_.closed_) return d_.lock_.unlock(), outcome_of(errc::closed);
+    deadline_ = d_.of(op_.way).deadline;
+    ++d_.users_;
+    op_.fd = d_.fd_;
+    d_.shared_.push_back(op_);
+    began_ = shared_ = true;
+    d_.lock_.unlock();
     return deadline_ != base::never && deadline_ <= base::now() ? outcome_of(errc::deadline_exceeded) : 0;
 }
 
@@ -255,6 +271,10 @@ inline outcome turn::reason() noexcept {
 inline void turn::end() noexcept {
     descriptor::side& s = d_.of(op_.way);
     d_.lock_.lock();
+    if (shared_) {
+        base::intrusive_list<operation>::erase(op_);
+        return d_.leave_locked();
+    }
     descriptor::queued* next = s.queue.pop_front();
     s.active = next ? next->op : nullptr;
     if (next) next->granted = true;
