@@ -2,7 +2,7 @@
 #include "support.hpp"
 
 #include <mpg/http/date.hpp>
-#include <mpg/http/parser.hpp>
+#include <mpg/http/request_parser.hpp>
 #include <mpg/http/url.hpp>
 
 #include <string>
