@@ -5,6 +5,7 @@
 #pragma once
 
 #include <mpg/base/error.hpp>
+#include <mpg/io/copy.hpp>
 #include <mpg/io/drivers.hpp>
 #include <mpg/io/file.hpp>
 #include <mpg/io/result.hpp>

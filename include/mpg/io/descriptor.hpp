@@ -164,6 +164,13 @@ class descriptor_ptr {
     descriptor* d_ = nullptr;
 };
 
+/// The way to the descriptor of those who own one and let copy see it. May give null.
+struct descriptor_access {
+    template <class T>
+    requires requires(T& t) { t.fd_; }
+    static descriptor* of(T& t) noexcept { return t.fd_.get(); }
+};
+
 inline bool descriptor::close() noexcept {
     lock_.lock();
     if (closed_) return lock_.unlock(), false;

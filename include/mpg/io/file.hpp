@@ -87,6 +87,7 @@ class file {
     }
 
   private:
+    friend struct io::descriptor_access;
     friend result<std::pair<file, file>> pipe();
     file(io::descriptor_ptr fd, bool waitable) noexcept
         : fd_(std::move(fd))

@@ -88,6 +88,7 @@ class stream_socket {
     io::descriptor_ptr fd_;
 
   private:
+    friend struct io::descriptor_access;
     static result<std::size_t> sized(io::outcome n) {
         if (n < 0) return unexpected(io::error_of(n));
         return static_cast<std::size_t>(n);
