@@ -139,7 +139,7 @@ template <class T> result<std::size_t> read_with(T& t, std::span<std::byte> to, 
     if constexpr (requires { t.read(to, *ctx); }) {
         if (ctx) return t.read(to, *ctx);
     } else if (auto* source = ctx ? sched::source_of(*ctx) : nullptr; source && source->is_done()) {
-        return unexpected(source->err());
+        return mpg::unexpected(source->err());
     }
     return t.read(to);
 }
@@ -148,7 +148,7 @@ template <class T> result<std::size_t> write_with(T& t, std::span<const std::byt
     if constexpr (requires { t.write(from, *ctx); }) {
         if (ctx) return t.write(from, *ctx);
     } else if (auto* source = ctx ? sched::source_of(*ctx) : nullptr; source && source->is_done()) {
-        return unexpected(source->err());
+        return mpg::unexpected(source->err());
     }
     return t.write(from);
 }
@@ -158,7 +158,7 @@ result<std::uint64_t> copy_all(Writer& dst, Reader& src, const context* ctx) {
     std::uint64_t total = 0;
     if constexpr (spliceable<Writer> && spliceable<Reader>) {
         descriptor *to = descriptor_access::of(dst), *from = descriptor_access::of(src);
-        if (!to || !from) return unexpected(make_error_code(errc::closed));
+        if (!to || !from) return mpg::unexpected(make_error_code(errc::closed));
         std::vector<std::byte> rest;
         outcome e;
         {
@@ -166,10 +166,10 @@ result<std::uint64_t> copy_all(Writer& dst, Reader& src, const context* ctx) {
             e = s.run(total, rest);
         }
         if (e == 0) return total;
-        if (e != splicer::not_supported) return unexpected(error_of(e));
+        if (e != splicer::not_supported) return mpg::unexpected(error_of(e));
         if (!rest.empty()) {
             if (auto n = write_with(dst, std::span<const std::byte>(rest), ctx); !n)
-                return unexpected(n.error());
+                return mpg::unexpected(n.error());
             total += rest.size();
         }
     }
@@ -177,10 +177,10 @@ result<std::uint64_t> copy_all(Writer& dst, Reader& src, const context* ctx) {
     const auto buffer = std::make_unique_for_overwrite<std::byte[]>(size);
     for (;;) {
         const auto n = read_with(src, std::span<std::byte>(buffer.get(), size), ctx);
-        if (!n) return unexpected(n.error());
+        if (!n) return mpg::unexpected(n.error());
         if (*n == 0) return total;
         if (auto w = write_with(dst, std::span<const std::byte>(buffer.get(), *n), ctx); !w)
-            return unexpected(w.error());
+            return mpg::unexpected(w.error());
         total += *n;
     }
 }
