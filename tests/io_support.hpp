@@ -45,9 +45,9 @@ class with_pollers : public ::testing::TestWithParam<io_setup> {
 
 #define MPG_TEST_IO(suite)                                                                                   \
     INSTANTIATE_TEST_SUITE_P(io, suite, ::testing::ValuesIn(::mpg::test::io_setups()),                       \
-                             [](const auto& info) {                                                          \
-                                 return std::string(::mpg::to_string(info.param.backend)) + "_" +            \
-                                        std::to_string(info.param.procs);                                    \
+                             [](const auto& of) {                                                          \
+                                 return std::string(::mpg::to_string(of.param.backend)) + "_" +            \
+                                        std::to_string(of.param.procs);                                    \
                              })
 
 inline std::span<const std::byte> bytes(std::string_view text) {

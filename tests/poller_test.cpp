@@ -106,7 +106,7 @@ INSTANTIATE_TEST_SUITE_P(calls, poller_refused,
                                            refused_call{"setup_enosys", SYS_io_uring_setup, ENOSYS},
                                            refused_call{"enter_eperm", SYS_io_uring_enter, EPERM},
                                            refused_call{"enter_enosys", SYS_io_uring_enter, ENOSYS}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& of) { return std::string(of.param.name); });
 
 TEST_P(poller_refused, falls_back_to_epoll_and_says_why) {
     passes_in_child([] {
