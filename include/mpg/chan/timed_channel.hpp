@@ -15,7 +15,7 @@
 #include <chrono>
 #include <cstddef>
 #include <mutex>
-#include <optional>
+#include <utility>
 
 namespace mpg::channels {
 
@@ -62,20 +62,26 @@ class timed_channel final : public channel<time_point> {
 
     void start(std::chrono::nanoseconds d, base::nanos period) {
         base::nanos deadline = base::deadline_after(d);
-        lock.lock();
-        period_ = period;
-        next_ = deadline;
-        running_ = true;
-        lock.unlock();
-        if (deadline != base::never) sched::arm(alarm_, deadline);
+        set_running(true, deadline, period);
+        try {
+            sched::arm(alarm_, deadline);
+        } catch (...) {
+            set_running(false, deadline, period);
+            throw;
+        }
     }
-    // First forbid further ticks, under the lock of the callback; from then on nobody else arms the node.
+    bool set_running(bool on, base::nanos next, base::nanos period) noexcept {
+        std::lock_guard guard(lock);
+        next_ = next;
+        period_ = period;
+        return std::exchange(running_, on);
+    }
+    // First forbids further ticks, under the lock of the callback; from then on nobody else arms the node. A
+    // callback that comes to the lock after that was stopped too: so running_ tells what was pending, not
+    // disarm.
     bool halt() noexcept {
-        lock.lock();
-        bool waits_for_ever = running_ && next_ == base::never;
-        running_ = false;
-        lock.unlock();
-        bool pending = sched::disarm(alarm_) || waits_for_ever;
+        bool pending = set_running(false, 0, 0);
+        (void)sched::disarm(alarm_);
         lock.lock();
         if (filled() != 0) {
             pop();
