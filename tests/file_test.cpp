@@ -74,7 +74,7 @@ TEST_P(files, positioned_transfers_do_not_move_the_position) {
 
 TEST_P(files, many_tasks_read_and_write_at_once) {
     constexpr std::size_t tasks = 16, size = 100'000;
-    run([] {
+    run([&] {
         temporary t;
         auto f = file::open(t.path, fresh);
         ASSERT_TRUE(f);

@@ -51,7 +51,6 @@ MPG_NOINLINE inline outcome splice(int from, int to, std::size_t n) noexcept {
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return r;
 }
-MPG_NOINLINE inline int status_flags(int fd) noexcept { return ::fcntl(fd, F_GETFL); }
 MPG_NOINLINE inline void widen_pipe(int fd, int bytes) noexcept { ::fcntl(fd, F_SETPIPE_SZ, bytes); }
 
 } // namespace sys
@@ -66,7 +65,10 @@ class splicer {
     splicer(const splicer&) = delete;
     splicer& operator=(const splicer&) = delete;
     ~splicer() {
-        if (unblocked_) sys::set_nonblocking(out_.fd(), false);
+        if (running_) {
+            in_.target().end_nonblocking();
+            out_.target().end_nonblocking();
+        }
         for (int fd : pipe_)
             if (fd >= 0) sys::close(fd);
     }
@@ -89,8 +91,7 @@ class splicer {
 
     turn in_, out_;
     int pipe_[2] = {-1, -1};
-    // A splice to a socket has no flag that says "do not wait": the socket must say so meanwhile.
-    bool unblocked_ = false;
+    bool running_ = false;
 };
 
 inline outcome splicer::move(turn& t, ::mode_t type, int from, int to, std::size_t n) {
@@ -114,8 +115,10 @@ inline outcome splicer::run(std::uint64_t& total, std::vector<std::byte>& rest) 
     if (const outcome e = sys::pipe(pipe_); e < 0) return e;
     sys::widen_pipe(pipe_[1], chunk);
     const ::mode_t from = type_of(in_.fd()), to = type_of(out_.fd());
-    if (to == S_IFSOCK && !(sys::status_flags(out_.fd()) & O_NONBLOCK))
-        unblocked_ = sys::set_nonblocking(out_.fd(), true) >= 0;
+    // Sockets do not heed SPLICE_F_NONBLOCK.
+    in_.target().begin_nonblocking();
+    out_.target().begin_nonblocking();
+    running_ = true;
     for (;;) {
         const outcome got = move(in_, from, in_.fd(), pipe_[1], chunk);
         if (got <= 0) return got;

@@ -48,6 +48,11 @@ class descriptor {
         return r;
     }
 
+    /// Between the two, system calls on it do not wait (O_NONBLOCK); they nest. For calls that have no flag
+    /// to say so. Only by those who have a turn.
+    void begin_nonblocking() noexcept;
+    void end_nonblocking() noexcept;
+
     bool holds_more = false; // the last read has left data there; the reader's own
 
     // For the drivers.
@@ -123,6 +128,8 @@ class descriptor {
     bool owned_ = true;   // there is a descriptor_ptr
     int fd_;              // constant until the last user of a closed one takes it away
     std::uint32_t users_ = 0;
+    std::uint32_t nonblocking_ = 0; // how many have begun and not ended
+    bool made_nonblocking_ = false; // by the first of them
     side sides_[2];
     base::intrusive_list<operation> shared_;  // those at given positions, any number at once
     base::atomic<epoll_slot*> slot_{nullptr}; // written by enlist under lock_
@@ -194,6 +201,19 @@ inline std::error_code descriptor::set_deadline(direction way, std::optional<tim
     if (ok && sooner) kick_all(way);
     lock_.unlock();
     return ok ? std::error_code{} : make_error_code(errc::closed);
+}
+
+inline void descriptor::begin_nonblocking() noexcept {
+    // A system call under the lock, as in enlist: once in a copy.
+    lock_.lock();
+    if (nonblocking_++ == 0)
+        made_nonblocking_ = !sys::is_nonblocking(fd_) && sys::set_nonblocking(fd_, true) >= 0;
+    lock_.unlock();
+}
+inline void descriptor::end_nonblocking() noexcept {
+    lock_.lock();
+    if (--nonblocking_ == 0 && made_nonblocking_) sys::set_nonblocking(fd_, false);
+    lock_.unlock();
 }
 
 inline outcome descriptor::enlist(epoll_set& set) noexcept {

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -121,6 +122,7 @@ MPG_NOINLINE inline outcome set_nonblocking(int fd, bool on) noexcept {
     int value = on;
     return ::ioctl(fd, FIONBIO, &value) == 0 ? 0 : -errno;
 }
+MPG_NOINLINE inline bool is_nonblocking(int fd) noexcept { return ::fcntl(fd, F_GETFL) & O_NONBLOCK; }
 /// The error that the socket has kept, cleared by this: 0 or -errno.
 MPG_NOINLINE inline outcome pending_error(int fd) noexcept {
     int e = 0;

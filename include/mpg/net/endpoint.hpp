@@ -81,7 +81,18 @@ inline endpoint::endpoint(const ::sockaddr* address, ::socklen_t length) noexcep
     if (length > sizeof address_) length = sizeof address_;
     if (length < sizeof(::sa_family_t)) return;
     std::memcpy(&address_, address, length);
-    length_ = length;
+    switch (address_.any.sa_family) {
+    case AF_UNSPEC:
+        return;
+    case AF_INET:
+        length_ = sizeof address_.v4;
+        break;
+    case AF_INET6:
+        length_ = sizeof address_.v6;
+        break;
+    default:
+        length_ = length;
+    }
     if (family() == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address_.v6.sin6_addr)) {
         ::sockaddr_in plain{};
         plain.sin_family = AF_INET;
