@@ -1,6 +1,7 @@
 // Which poller a runtime gets, and what each must keep to.
 #include "io_support.hpp"
 
+#include <mpg/chan.hpp>
 #include <mpg/time.hpp>
 
 #include <cerrno>
