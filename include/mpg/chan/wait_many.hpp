@@ -64,9 +64,13 @@ class many_wait {
         for (;;) {
             if (otherwise_ == none) sched::suspension_point();
             bool late = otherwise_ != none || expired();
-            shuffle();
+            if (!late) shuffle();
             lock_all();
-            std::uint32_t chosen = poll();
+            std::uint32_t chosen = none;
+            if (any_ready()) {
+                if (late) shuffle();
+                chosen = poll();
+            }
             if (chosen == none && !late) {
                 chosen = wait_unlocking();
                 if (chosen != none) return chosen;
@@ -128,6 +132,15 @@ class many_wait {
         for (std::uint32_t i = locks_; i > 0; --i) t_.locks[i - 1]->lock.unlock();
     }
 
+    // With the locks no case looks unready that is ready.
+    bool any_ready() const noexcept {
+        for (std::uint32_t i = 0; i < t_.size; ++i)
+            if (is(i, case_kind::channel)
+                    ? channel(i).looks_ready()
+                    : is(i, case_kind::done) && static_cast<done_case*>(t_.cases[i])->looks_ready())
+                return true;
+        return false;
+    }
     std::uint32_t poll() noexcept {
         for (std::uint32_t k = 0; k < t_.size; ++k) {
             std::uint32_t i = t_.order[k];
