@@ -1,0 +1,231 @@
+// run, runtime, its end, its statistics. What a stop finds: stop_test.cpp.
+#include "support.hpp"
+
+#include <mpg/chan.hpp>
+#include <mpg/sync.hpp>
+#include <mpg/time.hpp>
+
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <sched.h>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+struct runtime_run : mpg::test::with_procs {};
+MPG_TEST_PROCS(runtime_run);
+
+TEST_P(runtime_run, returns_the_result_of_main) {
+    EXPECT_EQ(run([] { return 42; }), 42);
+    EXPECT_EQ(run([] { return std::string(1000, 'x'); }).size(), 1000u);
+}
+
+TEST_P(runtime_run, returns_a_move_only_result) {
+    std::unique_ptr<int> result = run([] { return std::make_unique<int>(7); });
+    EXPECT_EQ(*result, 7);
+}
+
+TEST_P(runtime_run, returns_references_as_references) {
+    int x = 1;
+    decltype(auto) result = run([&]() -> int& { return x; });
+    static_assert(std::is_same_v<decltype(result), int&>);
+    EXPECT_EQ(&result, &x);
+    decltype(auto) constant = run([&]() -> const int& { return x; });
+    static_assert(std::is_same_v<decltype(constant), const int&>);
+    EXPECT_EQ(&constant, &x);
+}
+
+TEST_P(runtime_run, returns_void_and_takes_a_move_only_main) {
+    auto given = std::make_unique<int>(3);
+    int seen = 0;
+    run([&seen, given = std::move(given)] { seen = *given; });
+    EXPECT_EQ(seen, 3);
+}
+
+TEST_P(runtime_run, rethrows_the_exception_of_main) {
+    EXPECT_THROW(run([] { throw std::out_of_range("x"); }), std::out_of_range);
+    EXPECT_THROW(run([]() -> int { throw 5; }), int);
+    try {
+        run([] {
+            mpg::yield();
+            throw std::runtime_error("from main");
+        });
+        FAIL();
+    } catch (const std::runtime_error& e) {
+        EXPECT_STREQ(e.what(), "from main");
+    }
+}
+
+TEST_P(runtime_run, main_is_a_task) {
+    EXPECT_FALSE(mpg::this_task::inside());
+    EXPECT_EQ(mpg::runtime::current(), nullptr);
+    run([] {
+        EXPECT_TRUE(mpg::this_task::inside());
+        EXPECT_NE(mpg::runtime::current(), nullptr);
+    });
+    EXPECT_FALSE(mpg::this_task::inside());
+}
+
+TEST_P(runtime_run, runtimes_follow_one_another) {
+    const std::size_t rounds = mpg::test::scaled(procs() == 64 ? 100 : 1000);
+    for (std::size_t i = 0; i < rounds; ++i) {
+        std::size_t got = run([i] {
+            mpg::chan<std::size_t> c;
+            mpg::go([c, i] { c.send(i); });
+            return c.recv().value();
+        });
+        ASSERT_EQ(got, i);
+    }
+}
+
+TEST_P(runtime_run, runtimes_stand_side_by_side) {
+    // Four runtimes, each passes what it gets from the one before to the next: one ring of channels through
+    // all.
+    constexpr int rounds = 200;
+    std::vector<mpg::chan<int>> ring(4);
+    std::vector<std::thread> threads;
+    for (unsigned r = 0; r < 4; ++r) {
+        threads.emplace_back([&, r] {
+            run([&, r] {
+                if (r == 0) ring[0].send(0);
+                for (int i = 0; i < rounds; ++i) {
+                    int token = ring[r].recv().value();
+                    EXPECT_EQ(token % 4, static_cast<int>(r));
+                    if (r != 3 || i != rounds - 1) ring[(r + 1) % 4].send(token + 1);
+                }
+            });
+        });
+    }
+    for (auto& t : threads) t.join();
+}
+
+TEST_P(runtime_run, runtime_object_takes_work_from_plain_threads) {
+    mpg::options o;
+    o.procs = procs();
+    mpg::runtime rt(o);
+    std::atomic<int> sum{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < 100; ++i)
+                EXPECT_EQ(rt.spawn([&sum](int k) { return sum += k, k; }, i).join(), i);
+        });
+    }
+    for (auto& t : threads) t.join();
+    EXPECT_EQ(sum, 4 * 4950);
+    EXPECT_EQ(rt.run([] { return 1; }), 1);
+    EXPECT_EQ(rt.run([] { return 2; }), 2);
+}
+
+TEST_P(runtime_run, runtime_object_starts_and_forgets) {
+    mpg::options o;
+    o.procs = procs();
+    mpg::chan<int> c;
+    mpg::runtime rt(o);
+    rt.go([c](std::unique_ptr<int> v) { c.send(*v); }, std::make_unique<int>(9));
+    EXPECT_EQ(c.recv(), 9);
+    rt.stop();
+    rt.stop(); // the second one has nothing to do
+}
+
+TEST_P(runtime_run, tasks_start_tasks_in_their_own_runtime) {
+    std::thread other([&] {
+        run([] {
+            auto* mine = mpg::runtime::current();
+            for (int i = 0; i < 100; ++i)
+                EXPECT_EQ(mpg::spawn([] { return mpg::runtime::current(); }).join(), mine);
+        });
+    });
+    run([] {
+        auto* mine = mpg::runtime::current();
+        for (int i = 0; i < 100; ++i)
+            EXPECT_EQ(mpg::spawn([] { return mpg::runtime::current(); }).join(), mine);
+    });
+    other.join();
+}
+
+TEST_P(runtime_run, statistics_count) {
+    run([&] {
+        auto* rt = mpg::runtime::current();
+        EXPECT_EQ(rt->stats().procs, procs());
+        EXPECT_EQ(rt->stats().tasks, 1u);
+        EXPECT_GE(rt->stats().threads, 1u);
+        auto created = rt->stats().tasks_created;
+        mpg::chan<void> hold;
+        mpg::wait_group ended;
+        ended.add(10);
+        for (int i = 0; i < 10; ++i) {
+            mpg::go([&] {
+                hold.recv();
+                ended.done();
+            });
+        }
+        EXPECT_TRUE(mpg::test::eventually([&] { return rt->stats().tasks_waiting == 10; }));
+        EXPECT_EQ(rt->stats().tasks, 11u);
+        EXPECT_EQ(rt->stats().tasks_running, 1u);
+        EXPECT_EQ(rt->stats().tasks_created, created + 10);
+        EXPECT_GT(rt->stats().stack_bytes_mapped, 0u);
+        hold.close();
+        ended.wait();
+        EXPECT_TRUE(mpg::test::eventually([&] { return rt->stats().tasks == 1; }));
+        EXPECT_EQ(rt->stats().tasks_waiting, 0u);
+    });
+}
+
+TEST_P(runtime_run, statistics_count_exceptions_that_nobody_joined) {
+    run([&] {
+        auto* rt = mpg::runtime::current();
+        EXPECT_EQ(rt->stats().dropped_exceptions, 0u);
+        for (int i = 0; i < 5; ++i) mpg::spawn([] { throw std::runtime_error("dropped"); }).detach();
+        EXPECT_TRUE(mpg::test::eventually([&] { return rt->stats().dropped_exceptions == 5; }));
+        auto joined = mpg::spawn([] { throw std::runtime_error("joined"); });
+        EXPECT_THROW(joined.join(), std::runtime_error);
+        EXPECT_EQ(rt->stats().dropped_exceptions, 5u);
+    });
+}
+
+TEST(runtime_procs, come_from_the_environment) {
+    ASSERT_EQ(::setenv("MPG_PROCS", "3", 1), 0);
+    EXPECT_EQ(mpg::run([] { return mpg::runtime::current()->stats().procs; }), 3u);
+    mpg::options o;
+    o.procs = 2; // what the program says comes first
+    EXPECT_EQ(mpg::run(o, [] { return mpg::runtime::current()->stats().procs; }), 2u);
+    ASSERT_EQ(::unsetenv("MPG_PROCS"), 0);
+}
+
+TEST(runtime_procs, honour_the_affinity_mask) {
+    ::cpu_set_t before, one;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+    CPU_ZERO(&one);
+    for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu)
+        if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+    EXPECT_EQ(mpg::run([] { return mpg::runtime::current()->stats().procs; }), 1u);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
+    auto procs = mpg::run([] { return mpg::runtime::current()->stats().procs; });
+    EXPECT_GE(procs, 1u);
+    EXPECT_LE(procs, static_cast<unsigned>(CPU_COUNT(&before)));
+}
+
+TEST(runtime_procs, may_be_many_more_than_cpus) {
+    mpg::test::run_with_procs(256, [] {
+        mpg::wait_group ended;
+        std::atomic<int> sum{0};
+        for (int i = 0; i < 5000; ++i) {
+            ended.go([&sum, i] {
+                if (i % 3 == 0) mpg::yield();
+                sum += 1;
+            });
+        }
+        ended.wait();
+        EXPECT_EQ(sum, 5000);
+    });
+}
+
+} // namespace

@@ -1,0 +1,221 @@
+// thread_lock: the task stays on its OS thread, and nobody else runs there.
+#include "support.hpp"
+
+#include <mpg/chan.hpp>
+#include <mpg/sync.hpp>
+#include <mpg/time.hpp>
+
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <thread>
+
+namespace {
+
+using namespace std::chrono_literals;
+
+struct thread_lock : mpg::test::with_procs {};
+MPG_TEST_PROCS(thread_lock);
+
+/// Never inlined: what thread_local or gettid tell must not be remembered over a suspension.
+[[gnu::noinline]] ::pid_t thread_id() {
+    asm volatile("" ::: "memory");
+    return ::gettid();
+}
+
+TEST_P(thread_lock, keeps_the_thread_over_every_kind_of_wait) {
+    run([] {
+        mpg::wait_group ended;
+        mpg::chan<int> c;
+        for (int i = 0; i < 4; ++i) {
+            ended.go([=] {
+                mpg::thread_lock lock;
+                const auto here = thread_id();
+                for (int k = 0; k < 50; ++k) {
+                    mpg::yield();
+                    EXPECT_EQ(thread_id(), here);
+                    if ((k + i) % 2)
+                        c.send(k);
+                    else
+                        c.recv();
+                    EXPECT_EQ(thread_id(), here);
+                    if (k % 10 == 0) mpg::sleep_for(100us);
+                    EXPECT_EQ(thread_id(), here);
+                    mpg::blocking([&] { EXPECT_EQ(thread_id(), here); });
+                    EXPECT_EQ(thread_id(), here);
+                    mpg::spawn([here] { EXPECT_NE(thread_id(), here); }).join();
+                    EXPECT_EQ(thread_id(), here);
+                }
+            });
+        }
+        ended.wait();
+    });
+}
+
+TEST_P(thread_lock, has_the_thread_alone) {
+    run([] {
+        std::atomic<::pid_t> owned{0};
+        std::atomic<bool> on{true};
+        mpg::wait_group ended;
+        for (int i = 0; i < 10; ++i) {
+            ended.go([&] {
+                while (on) {
+                    EXPECT_NE(thread_id(), owned);
+                    mpg::yield();
+                }
+            });
+        }
+        auto locked = mpg::spawn([&] {
+            for (int round = 0; round < 20; ++round) {
+                mpg::thread_lock lock;
+                owned = thread_id();
+                for (int k = 0; k < 20; ++k) mpg::yield();
+                mpg::sleep_for(50us);
+                owned = 0;
+            }
+        });
+        locked.done().recv();
+        on = false;
+        ended.wait();
+    });
+}
+
+TEST_P(thread_lock, nests) {
+    run([] {
+        mpg::spawn([] {
+            mpg::thread_lock outer;
+            const auto here = thread_id();
+            {
+                mpg::thread_lock inner;
+                mpg::yield();
+                EXPECT_EQ(thread_id(), here);
+            }
+            for (int i = 0; i < 20; ++i) {
+                mpg::yield();
+                EXPECT_EQ(thread_id(), here);
+            }
+        }).join();
+    });
+}
+
+TEST_P(thread_lock, of_main_works) {
+    run([] {
+        mpg::thread_lock lock;
+        const auto here = thread_id();
+        mpg::chan<int> c;
+        mpg::go([c] {
+            for (int i = 0; i < 10; ++i) c.send(i);
+        });
+        for (int i = 0; i < 10; ++i) EXPECT_EQ(c.recv(), i);
+        mpg::sleep_for(1ms);
+        EXPECT_EQ(thread_id(), here);
+    });
+}
+
+TEST_P(thread_lock, locked_tasks_talk_to_each_other) {
+    run([] {
+        mpg::chan<int> ping, pong;
+        auto a = mpg::spawn([=] {
+            mpg::thread_lock lock;
+            const auto here = thread_id();
+            for (int i = 0; i < 200; ++i) {
+                ping.send(i);
+                EXPECT_EQ(pong.recv(), i);
+            }
+            EXPECT_EQ(thread_id(), here);
+            return here;
+        });
+        auto b = mpg::spawn([=] {
+            mpg::thread_lock lock;
+            const auto here = thread_id();
+            for (int i = 0; i < 200; ++i) {
+                EXPECT_EQ(ping.recv(), i);
+                pong.send(i);
+            }
+            EXPECT_EQ(thread_id(), here);
+            return here;
+        });
+        auto first = a.join();
+        EXPECT_NE(first, b.join());
+    });
+}
+
+TEST_P(thread_lock, blocks_and_yields_without_holding_up_others) {
+    run([] {
+        mpg::chan<void> c;
+        mpg::go([c] {
+            mpg::thread_lock lock;
+            for (int i = 0; i < 10; ++i) {
+                mpg::yield();
+                mpg::sleep_for(200us);
+                c.send();
+            }
+        });
+        for (int i = 0; i < 10; ++i) EXPECT_TRUE(c.recv());
+    });
+}
+
+TEST_P(thread_lock, task_may_end_while_it_holds_one) {
+    run([] {
+        for (int i = 0; i < 20; ++i) {
+            mpg::chan<void> done;
+            // The lock lives in the closure: it is destroyed with the task, after its function has returned.
+            mpg::go([done, lock = std::unique_ptr<mpg::thread_lock>()]() mutable {
+                lock = std::make_unique<mpg::thread_lock>();
+                mpg::yield();
+                done.close();
+            });
+            done.recv();
+            mpg::spawn([] { mpg::yield(); }).join();
+        }
+    });
+}
+
+TEST_P(thread_lock, many_at_once) {
+    run([] {
+        std::mutex m;
+        std::set<::pid_t> threads;
+        mpg::wait_group ended;
+        mpg::barrier all(20);
+        for (int i = 0; i < 20; ++i) {
+            ended.go([&] {
+                mpg::thread_lock lock;
+                {
+                    std::lock_guard guard(m);
+                    threads.insert(thread_id());
+                }
+                all.arrive_and_wait();
+            });
+        }
+        ended.wait();
+        EXPECT_EQ(threads.size(), 20u);
+    });
+}
+
+TEST_P(thread_lock, is_unwound_at_a_stop) {
+    std::atomic<int> ended{0};
+    run([&] {
+        struct counts {
+            std::atomic<int>& n;
+            ~counts() { ++n; }
+        };
+        mpg::wait_group ready;
+        for (int i = 0; i < 10; ++i) {
+            ready.add(1);
+            mpg::go([&] {
+                counts c{ended};
+                mpg::thread_lock lock;
+                ready.done();
+                if (mpg::this_task::id() % 2)
+                    mpg::chan<void>().recv();
+                else
+                    mpg::sleep_for(1h);
+            });
+        }
+        ready.wait();
+    });
+    EXPECT_EQ(ended, 10);
+}
+
+} // namespace
