@@ -368,4 +368,49 @@ TEST_P(chan_move, throwing_moves_under_stress) {
     });
 }
 
+// The same with a close at any moment: a value that was sent before is drained, all others stay with their senders.
+TEST_P(chan_move, throwing_moves_and_a_close) {
+    run([] {
+        for (std::size_t round = 0; round < mpg::test::scaled(400); ++round) {
+            chan<bomb> c(round % 3);
+            std::atomic<long> sent{0}, got{0};
+            std::vector<mpg::task<void>> tasks;
+            for (int s = 0; s < 3; ++s)
+                tasks.push_back(mpg::spawn([&, s] {
+                    for (int i = 1;; ++i) {
+                        bomb b(i, (i + s) % 4 == 0);
+                        try {
+                            if (s == 0 && c.send_for(b, 1h) == chan_status::closed) return;
+                            if (s == 1) mpg::select(mpg::on_send(c, std::move(b)));
+                            if (s == 2) c.send(bomb(i));
+                            sent += i;
+                        } catch (const broken_move&) {
+                            EXPECT_EQ(b.value, i);
+                        } catch (const mpg::channel_closed&) {
+                            return;
+                        }
+                    }
+                }));
+            for (int r = 0; r < 2; ++r)
+                tasks.push_back(mpg::spawn([&, r] {
+                    bomb b;
+                    for (;;) {
+                        if (r == 0) {
+                            auto v = c.recv();
+                            if (!v) return;
+                            got += v->value;
+                        } else {
+                            if (c.recv_for(b, 1h) != chan_status::ok) return;
+                            got += b.value;
+                        }
+                    }
+                }));
+            for (std::size_t i = 0; i < round % 40; ++i) mpg::yield();
+            c.close();
+            for (auto& t : tasks) t.join();
+            EXPECT_EQ(sent, got);
+        }
+    });
+}
+
 } // namespace
