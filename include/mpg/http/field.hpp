@@ -1,6 +1,7 @@
 // Header fields: what a name and a value may consist of, and how names are compared.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string_view>
 
@@ -26,11 +27,21 @@ constexpr bool equal_fold(std::string_view a, std::string_view b) noexcept {
     return true;
 }
 
-/// tchar of RFC 9110, 5.6.2.
-constexpr bool is_token_char(char c) noexcept {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
-}
+/// For each byte: 1: a tchar (RFC 9110, 5.6.2), 2: may stand in a field's value (no control character but the
+/// tab).
+inline constexpr auto char_classes = [] {
+    std::array<unsigned char, 256> classes{};
+    for (unsigned c = 0; c < 256; ++c) {
+        const char ch = static_cast<char>(c);
+        const bool token = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                           (c != 0 && std::string_view("!#$%&'*+-.^_`|~").find(ch) != std::string_view::npos);
+        const bool value = (c >= 0x20 && c != 0x7f) || c == '\t';
+        classes[c] = static_cast<unsigned char>((token ? 1 : 0) | (value ? 2 : 0));
+    }
+    return classes;
+}();
+
+constexpr bool is_token_char(char c) noexcept { return char_classes[static_cast<unsigned char>(c)] & 1; }
 
 constexpr bool is_token(std::string_view s) noexcept {
     for (char c : s)
@@ -38,11 +49,10 @@ constexpr bool is_token(std::string_view s) noexcept {
     return !s.empty();
 }
 
-/// No control character but the tab: what goes into a header can neither end its line nor be cut by a C
-/// string.
+/// What goes into a header can neither end its line nor be cut by a C string.
 constexpr bool is_field_value(std::string_view s) noexcept {
     for (char c : s)
-        if ((static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f) return false;
+        if (!(char_classes[static_cast<unsigned char>(c)] & 2)) return false;
     return true;
 }
 

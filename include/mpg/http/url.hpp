@@ -101,8 +101,9 @@ constexpr std::optional<target_parts> split_target(std::string_view target,
 /// of a URL.
 constexpr bool is_host(std::string_view s) noexcept {
     for (char c : s) {
-        const bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                        std::string_view("-._~%!$&'()*+;=:[]").find(c) != std::string_view::npos;
+        const bool ok = (c >= 'a' && c <= 'z') || (c >= '0' && c <= ':') || c == '.' || c == '-' ||
+                        (c >= 'A' && c <= 'Z') ||
+                        std::string_view("_~%!$&'()*+;=[]").find(c) != std::string_view::npos;
         if (!ok) return false;
     }
     return true;

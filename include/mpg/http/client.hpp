@@ -1,0 +1,213 @@
+// The HTTP/1.1 client.
+#pragma once
+
+#include <mpg/cancel/context.hpp>
+#include <mpg/http/client_exchange.hpp>
+#include <mpg/http/client_pool.hpp>
+#include <mpg/http/client_url.hpp>
+#include <mpg/http/field.hpp>
+#include <mpg/http/response.hpp>
+#include <mpg/io/result.hpp>
+#include <mpg/net/tcp.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace mpg::http {
+
+struct client_options {
+    std::size_t max_idle_per_host = 8;                                // connections kept for later
+    std::chrono::nanoseconds idle_timeout = std::chrono::seconds(90); // how long
+    std::size_t max_header_bytes = 256 << 10;                         // of a response
+    std::uint64_t max_body_bytes = 0;                                 // of a response; 0: no limit
+    unsigned max_redirects = 10;                                      // 0: they are returned as they are
+};
+
+struct client_request {
+    std::string method = "GET";
+    std::string url; // "http://host[:port]/path?query"
+    std::vector<std::pair<std::string, std::string>> headers = {};
+    std::string body = {};
+};
+
+/// A response; its body is read from the connection as it is asked for. When it is destroyed with the body
+/// read to its end, the connection is kept for the next request, else closed. Move-only; one strand uses it.
+class client_response {
+  public:
+    client_response(client_response&&) noexcept = default;
+    client_response& operator=(client_response&& other) noexcept {
+        if (this != &other) {
+            give_back();
+            pool_ = std::move(other.pool_);
+            address_ = std::move(other.address_);
+            url_ = std::move(other.url_);
+            exchange_ = std::move(other.exchange_);
+        }
+        return *this;
+    }
+    ~client_response() { give_back(); }
+
+    int status() const noexcept { return exchange_->head().status; }
+    /// As request::header.
+    std::string_view header(std::string_view name) const noexcept { return exchange_->head().field(name); }
+    std::span<const header_field> headers() const noexcept { return exchange_->head().fields; }
+    std::optional<std::uint64_t> content_length() const noexcept { return exchange_->head().content_length; }
+    /// Its reads end with the context that the request was made with.
+    body_reader& body() noexcept { return exchange_->body(); }
+    /// Where it came from, after redirects.
+    const std::string& url() const noexcept { return url_; }
+
+  private:
+    friend class client;
+    client_response(std::shared_ptr<detail::client_pool> pool, std::string address, std::string url,
+                    std::unique_ptr<detail::client_exchange> x) noexcept
+        : pool_(std::move(pool))
+        , address_(std::move(address))
+        , url_(std::move(url))
+        , exchange_(std::move(x)) {}
+
+    void give_back() noexcept {
+        if (!exchange_ || !exchange_->is_reusable()) return;
+        try {
+            pool_->put(address_, exchange_->take_link());
+        } catch (const std::bad_alloc&) { // then it is closed
+        }
+        exchange_.reset();
+    }
+
+    std::shared_ptr<detail::client_pool> pool_;
+    std::string address_, url_;
+    std::unique_ptr<detail::client_exchange> exchange_;
+};
+
+/// Keeps connections for later requests. Any strand may call anything at any time. Only the context limits
+/// how long a request may take. The body of a request is sent before its response is read. After Go's
+/// net/http.Client.
+class client {
+  public:
+    explicit client(client_options options = {})
+        : options_(options)
+        , pool_(std::make_shared<detail::client_pool>(
+              options.max_idle_per_host,
+              options.idle_timeout.count() > 0 ? options.idle_timeout.count() : base::never)) {}
+
+    /// Errors: std::errc::invalid_argument (URL, method, headers), std::errc::protocol_not_supported (not
+    /// http), std::errc::bad_message, std::errc::message_size (the header is too long),
+    /// std::errc::connection_aborted, std::errc::too_many_symbolic_link_levels (redirects), those of
+    /// net::tcp_stream and of ctx. Follows redirects as browsers do (301, 302, 303 turn into GET; credentials
+    /// stay on their host). A connection that was kept and turns out dead is replaced once, where the method
+    /// is idempotent.
+    result<client_response> fetch(client_request request, const context& ctx = context::background()) {
+        auto url = detail::client_url::parse(request.url);
+        if (!url) return unexpected(url.error());
+        for (unsigned hops = 0;; ++hops) {
+            auto response = fetch_one(request, *url, ctx);
+            if (!response || options_.max_redirects == 0) return response;
+            const int status = response->status();
+            const std::string_view location = response->header("Location");
+            const bool keeps_method = status == 307 || status == 308;
+            if (!(keeps_method || status == 301 || status == 302 || status == 303) || location.empty())
+                return response;
+            if (hops == options_.max_redirects)
+                return unexpected(std::make_error_code(std::errc::too_many_symbolic_link_levels));
+            auto next = url->resolve(location);
+            if (!next) return unexpected(next.error());
+            if (!keeps_method && request.method != "HEAD") {
+                request.method = "GET";
+                request.body.clear();
+                forget(request, {"Content-Type", "Content-Length", "Content-Encoding"});
+            }
+            if (next->authority != url->authority) forget(request, {"Authorization", "Cookie", "Host"});
+            (void)response->body().read_all(16 << 10); // so that the connection can be used again
+            *url = std::move(*next);
+        }
+    }
+    result<client_response> get(std::string_view url, const context& ctx = context::background()) {
+        return fetch({.url = std::string(url)}, ctx);
+    }
+    /// Closes the connections that are kept.
+    void close_idle() { pool_->clear(); }
+
+  private:
+    static void forget(client_request& r, std::initializer_list<std::string_view> names) {
+        std::erase_if(r.headers, [&](const auto& h) {
+            return std::any_of(names.begin(), names.end(),
+                               [&](std::string_view n) { return detail::equal_fold(n, h.first); });
+        });
+    }
+
+    /// The request line and header; nullopt when something in it cannot be said.
+    static std::optional<std::string> serialise(const client_request& r, const detail::client_url& url) {
+        if (!detail::is_token(r.method) || r.method == "CONNECT") return std::nullopt;
+        std::string host = url.authority, fields;
+        bool has_agent = false;
+        for (const auto& [name, value] : r.headers) {
+            if (!detail::is_token(name) || !detail::is_field_value(value)) return std::nullopt;
+            if (detail::equal_fold(name, "Transfer-Encoding")) return std::nullopt;
+            if (detail::equal_fold(name, "Content-Length")) continue; // ours is right
+            if (detail::equal_fold(name, "Host")) {
+                host = value;
+                continue;
+            }
+            has_agent = has_agent || detail::equal_fold(name, "User-Agent");
+            (((fields += name) += ": ") += value) += "\r\n";
+        }
+        std::string text = r.method + ' ' + url.target + " HTTP/1.1\r\nHost: " + host + "\r\n";
+        if (!has_agent) text += "User-Agent: mpg\r\n";
+        text += fields;
+        if (!r.body.empty() || r.method == "POST" || r.method == "PUT" || r.method == "PATCH") {
+            text += "Content-Length: ";
+            detail::append_number(text, r.body.size());
+            text += "\r\n";
+        }
+        return text += "\r\n";
+    }
+
+    result<client_response> fetch_one(const client_request& r, const detail::client_url& url,
+                                      const context& ctx) {
+        const auto head = serialise(r, url);
+        if (!head) return unexpected(std::make_error_code(std::errc::invalid_argument));
+        const std::string address = url.address();
+        const bool idempotent = r.method == "GET" || r.method == "HEAD" || r.method == "OPTIONS" ||
+                                r.method == "PUT" || r.method == "DELETE" || r.method == "TRACE";
+        for (bool try_kept = true;; try_kept = false) {
+            std::unique_ptr<detail::link> link;
+            if (try_kept) link = pool_->get(address);
+            const bool kept = link != nullptr;
+            if (!kept) {
+                auto stream = net::tcp_stream::connect(address, ctx);
+                if (!stream) return unexpected(stream.error());
+                link = std::make_unique<detail::tcp_link>(std::move(*stream));
+            }
+            auto x = std::make_unique<detail::client_exchange>(std::move(link), ctx);
+            const std::error_code e =
+                x->run(*head, r.body, r.method == "HEAD", options_.max_header_bytes, options_.max_body_bytes);
+            if (!e) return client_response(pool_, address, url.text(), std::move(x));
+            if (!(kept && idempotent && !x->has_begun()) || ctx.is_done()) return unexpected(e);
+        }
+    }
+
+    client_options options_;
+    std::shared_ptr<detail::client_pool> pool_;
+};
+
+/// One request with a client of its own: no connection is kept.
+inline result<client_response> fetch(client_request request, const context& ctx = context::background()) {
+    request.headers.emplace_back("Connection", "close");
+    return client({.max_idle_per_host = 0}).fetch(std::move(request), ctx);
+}
+inline result<client_response> get(std::string_view url, const context& ctx = context::background()) {
+    return fetch({.url = std::string(url)}, ctx);
+}
+
+} // namespace mpg::http

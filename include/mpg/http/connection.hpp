@@ -1,0 +1,386 @@
+// One connection of a server: reads requests, calls handlers, sends responses, in order, until it ends.
+#pragma once
+
+#include <mpg/base/clock.hpp>
+#include <mpg/http/body.hpp>
+#include <mpg/http/client_watch.hpp>
+#include <mpg/http/core.hpp>
+#include <mpg/http/date.hpp>
+#include <mpg/http/exchange.hpp>
+#include <mpg/http/registry.hpp>
+#include <mpg/http/request.hpp>
+#include <mpg/http/response.hpp>
+#include <mpg/http/wire.hpp>
+#include <mpg/sched/unwound.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace mpg::http::detail {
+
+/// Its task: registry::entry says what others may do meanwhile. Responses wait for each other while whole
+/// requests are in the input buffer, and leave together; whatever may wait for the client sends them first.
+class connection final : public registry::entry {
+  public:
+    connection(core& c, std::unique_ptr<link> l)
+        : entry(std::move(l))
+        , core_(c)
+        , wire_(below()) {}
+    ~connection() { core_.connections.remove(*this); }
+
+    /// Its task.
+    void run() {
+        bool more = true;
+        while (more && await_request()) {
+            const exchange_pool::handle x = core_.exchanges.borrow();
+            const collecting output(wire_, x->out);
+            do more = serve_one(*x);
+            while (more && !wire_.in().empty());
+            if (!gone_ && wire_.send()) more = false;
+        }
+        if (linger_ && !gone_) linger();
+    }
+
+  private:
+    /// The wire's output goes into an exchange's memory.
+    struct collecting {
+        wire& to;
+        collecting(wire& w, std::string& out) noexcept
+            : to(w) {
+            to.collect_in(&out);
+        }
+        ~collecting() { to.collect_in(nullptr); }
+        collecting(const collecting&) = delete;
+        collecting& operator=(const collecting&) = delete;
+    };
+
+    using nanoseconds = std::chrono::nanoseconds;
+    static constexpr std::size_t most_drained = 256 << 10; // of a body that the handler has left, as in Go
+    static constexpr std::size_t batch_bytes = 64 << 10;   // of responses
+    static constexpr std::chrono::milliseconds linger_time{500};
+
+    // ---- waiting ----
+
+    /// Waits for the first bytes of a request. False: the connection ends.
+    bool await_request() {
+        const server_options& o = core_.options;
+        wire_.in().release();
+        read_within(!served_                 ? o.read_header_timeout
+                    : o.idle_timeout.count() ? o.idle_timeout
+                                             : o.read_timeout);
+        const bool may_wait = core_.connections.go_idle(*this);
+        result<std::size_t> got = std::size_t{0};
+        if (may_wait) got = wire_.fill(1);
+        const bool swept = !core_.connections.go_active(*this);
+        if (swept) deadline_set_ = true;
+        if (swept || !may_wait) read_within(o.read_header_timeout);
+        if (got && *got > 0) return true;
+        // A shutdown ends the wait, but not what has come already.
+        if ((may_wait && !swept) || !below().has_input()) return false;
+        got = wire_.fill(1);
+        return got && *got > 0;
+    }
+
+    /// 0: for ever.
+    void read_within(nanoseconds limit) {
+        if (limit.count() > 0) {
+            below().set_read_deadline(base::to_time_point(base::deadline_after(limit)));
+            deadline_set_ = true;
+        } else if (deadline_set_) {
+            below().set_read_deadline(std::nullopt);
+            deadline_set_ = false;
+        }
+    }
+
+    // ---- one request ----
+
+    /// False: no further request.
+    bool serve_one(exchange& x) {
+        const server_options& o = core_.options;
+        if (const int status = read_head(x)) return status > 0 && refuse(x, status);
+        served_ = true;
+        if (o.write_timeout.count() > 0)
+            below().set_write_deadline(base::to_time_point(base::deadline_after(o.write_timeout)));
+
+        wire_.in().pin();
+        struct unpinner {
+            input_buffer& in;
+            ~unpinner() { in.unpin(); }
+        } unpin{wire_.in()};
+
+        const auto parts = split_target(x.head.target, x.head.method);
+        if (!parts || !is_host(parts->authority)) return refuse(x, 400);
+        x.parts = *parts;
+        if (x.head.chunked || x.head.content_length.value_or(0) > 0) {
+            nanoseconds left = o.read_timeout;
+            if (left.count() > 0)
+                left =
+                    std::max(left - nanoseconds(first_wait_ ? base::now() - first_wait_ : 0), nanoseconds(1));
+            read_within(left);
+        }
+        return exchange_messages(x);
+    }
+
+    /// Reads and parses one head. 0, or the status to refuse it with, or -1 when there is nobody to answer.
+    int read_head(exchange& x) {
+        const std::size_t limit = core_.options.max_header_bytes;
+        input_buffer& in = wire_.in();
+        x.head.reset();
+        header_scanner scanner;
+        std::size_t skipped = 0;
+        first_wait_ = 0;
+        while (true) {
+            // Empty lines before a request are passed over (RFC 9112, 2.2).
+            while (scanner.lines() == 0 && in.unread().substr(0, 2) == "\r\n") {
+                in.consume(2);
+                skipped += 2;
+                scanner = {};
+            }
+            const std::string_view bytes = in.unread();
+            if (!bytes.empty() && !is_token_char(bytes[0]) && bytes != "\r") return 400;
+            switch (scanner.scan(bytes)) {
+            case header_scanner::result::malformed:
+                return 400;
+            case header_scanner::result::complete:
+                if (limit && skipped + scanner.length() > limit) return too_large(bytes, limit);
+                x.parser.emplace(x.head, core_.options.max_body_bytes, limit ? limit : scanner.length());
+                if (const int status = x.parser->parse_head(bytes.substr(0, scanner.length()))) return status;
+                in.consume(scanner.length());
+                return 0;
+            case header_scanner::result::incomplete:
+                break;
+            }
+            if (limit && skipped + bytes.size() > limit) return too_large(bytes, limit);
+
+            if (wire_.send()) return -1;
+            if (first_wait_ == 0) {
+                first_wait_ = base::now();
+                const server_options& o = core_.options;
+                if (served_ || !deadline_set_)
+                    read_within(o.read_header_timeout.count() ? o.read_header_timeout : o.read_timeout);
+            }
+            const auto got = wire_.fill(512);
+            if (!got) return got.error() == errc::deadline_exceeded && !in.empty() ? 408 : -1;
+            if (*got == 0) return -1;
+        }
+    }
+
+    /// The request line alone is too long, or all of it.
+    static int too_large(std::string_view bytes, std::size_t limit) noexcept {
+        return bytes.substr(0, limit).find('\n') == std::string_view::npos ? 414 : 431;
+    }
+
+    /// Makes request and response, finds the handler, calls it, and finishes. False: no further request.
+    bool exchange_messages(exchange& x) {
+        client_watch watch(wire_, core_.base);
+        struct events final : body_events {
+            explicit events(client_watch& w) noexcept
+                : watch(w) {}
+            void body_ended() override { watch.body_ended(); }
+            void body_failed() noexcept override { watch.gone(); }
+            client_watch& watch;
+        } on_body(watch);
+        const bool has_body = x.head.chunked || x.head.content_length.value_or(0) > 0;
+        body_reader body(wire_, *x.parser, x.head, has_body, x.head.expect_continue,
+                         core_.options.max_header_bytes, on_body);
+
+        std::string_view path = x.parts.path;
+        if (path.find('%') != std::string_view::npos) {
+            x.path.clear();
+            decode_to(x.path, path);
+            path = x.path;
+        }
+        const routes& table = core_.table.get();
+        const std::string_view host = routing_host(x);
+        const routes::route* route = table.find(x.head.method, host, x.parts.path, x.values);
+
+        request req(x.head, x.parts, path, route ? &route->what : nullptr, x.values, body, watch, wire_);
+        response res(wire_, watch, date_, x.buffers, core_.connections.draining(), x.head, *this,
+                     &take_stream);
+        if (x.head.method != "CONNECT" && x.parts.path != "*" && !is_clean_path(path))
+            redirect(res, x, clean_path(path));
+        else if (route) {
+            if (!call(*route->target, req, res)) return false;
+            if (gone_) return false;
+        } else {
+            not_found(res, x, table, host);
+        }
+
+        if (!leaves_usable(body)) res.keep_alive_ = false;
+        res.finish();
+        watch.stop();
+        if (!res.keep_alive_) {
+            linger_ = !body.ended() || !wire_.in().empty();
+            return false;
+        }
+        if (wire_.out().size() >= batch_bytes && wire_.send()) return false;
+        return drain(body);
+    }
+
+    /// False: it threw and the connection has to end.
+    bool call(handler_base& h, request& req, response& res) {
+        wire_.let_wait();
+        try {
+            h.call(req, res);
+            return true;
+        } catch (const unwound&) {
+            throw;
+        } catch (...) {
+            report(req, std::current_exception());
+        }
+        if (gone_ || res.committed_) return false;
+        res.buffers_.fields.clear();
+        res.buffers_.body.clear();
+        res.length_.reset();
+        res.written_ = 0;
+        say(res, 500);
+        return true;
+    }
+
+    void report(const request& req, std::exception_ptr thrown) const {
+        if (core_.on_exception) return core_.on_exception(req, std::move(thrown));
+        std::string what = "not a std::exception";
+        try {
+            std::rethrow_exception(std::move(thrown));
+        } catch (const std::exception& e) {
+            what = e.what();
+        } catch (...) {
+        }
+        std::fprintf(stderr, "http: the handler of \"%.*s\" threw: %s\n",
+                     static_cast<int>(req.pattern().size()), req.pattern().data(), what.c_str());
+    }
+
+    // ---- answers of our own ----
+
+    /// Status and phrase, also as the body.
+    static void say(response& res, int status) {
+        res.status(status).header("Content-Type", "text/plain; charset=utf-8");
+        std::string text = std::to_string(status);
+        ((text += ' ') += reason_phrase(status)) += '\n';
+        (void)res.write(text);
+    }
+
+    static void redirect(response& res, const exchange& x, std::string_view path) {
+        std::string location;
+        encode_path_to(location, path);
+        if (!x.parts.query.empty()) (location += '?') += x.parts.query;
+        res.header("Location", location);
+        say(res, 301);
+    }
+
+    static void not_found(response& res, const exchange& x, const routes& table, std::string_view host) {
+        if (x.parts.path == "*") return; // OPTIONS *: the server is there
+        if (x.head.method != "CONNECT" && !x.parts.path.empty() && x.parts.path.back() != '/' &&
+            table.has_subtree(x.head.method, host, x.parts.path)) {
+            std::string with_slash;
+            decode_to(with_slash, x.parts.path);
+            return redirect(res, x, with_slash += '/');
+        }
+        const std::string allowed = table.allowed(host, x.parts.path);
+        if (!allowed.empty()) res.header("Allow", allowed);
+        say(res, allowed.empty() ? 404 : 405);
+    }
+
+    /// Answers what is no request and ends the connection. Always false.
+    bool refuse(exchange& x, int status) {
+        x.head.keep_alive = false;
+        if (core_.options.write_timeout.count() > 0)
+            below().set_write_deadline(
+                base::to_time_point(base::deadline_after(core_.options.write_timeout)));
+        client_watch nobody(wire_, core_.base);
+        response res(wire_, nobody, date_, x.buffers, core_.connections.draining(), x.head, *this,
+                     &take_stream);
+        say(res, status);
+        res.finish();
+        linger_ = true;
+        return false;
+    }
+
+    // ---- after a request ----
+
+    std::string_view routing_host(exchange& x) const {
+        x.host.clear();
+        const std::string_view host = x.parts.authority.empty() ? x.head.host : x.parts.authority;
+        for (char c : host_without_port(host)) x.host += lower(c);
+        return x.host;
+    }
+
+    /// Whether a further request can be found behind this one's body.
+    static bool leaves_usable(const body_reader& b) noexcept {
+        return b.ended_ ||
+               (!b.error_ && !b.continue_expected_ && (b.chunked_ || b.remaining_ <= most_drained));
+    }
+
+    /// Reads what the handler has left of the body. False: it is long, or bad.
+    bool drain(body_reader& body) {
+        if (body.ended()) return true;
+        if (wire_.send()) return false; // the client may wait for the response before it sends the rest
+        std::byte piece[4096];
+        for (std::size_t total = 0; total <= most_drained;) {
+            const auto n = body.read(piece);
+            if (!n) break;
+            if (*n == 0) return true;
+            total += *n;
+        }
+        linger_ = true;
+        return false;
+    }
+
+    /// Closing a socket with unread bytes resets the connection, and the client may lose our last words: so
+    /// first say that they were the last, and read on for a moment.
+    void linger() {
+        below().shutdown_write();
+        below().set_read_deadline(base::to_time_point(base::deadline_after(linger_time)));
+        std::byte piece[4096];
+        while (true) {
+            const auto n = below().read(piece);
+            if (!n || *n == 0) return;
+        }
+    }
+
+    static net::tcp_stream take_stream(connection& self) {
+        self.gone_ = true;
+        self.core_.connections.remove(self);
+        net::tcp_stream stream = self.below().release();
+        (void)stream.set_deadline(std::nullopt);
+        return stream;
+    }
+
+    core& core_;
+    wire wire_;
+    date_cache date_;
+    base::nanos first_wait_ = 0; // when the header that is being read was found incomplete; 0: it was not
+    bool served_ = false;        // a head has been read
+    bool deadline_set_ = false;  // for reading
+    bool linger_ = false;        // the client may still be sending
+    bool gone_ = false;          // hijacked
+};
+
+/// What the connection's task runs. When a runtime stops before that starts, it is only destroyed.
+class connection_task {
+  public:
+    connection_task(core_user user, std::unique_ptr<connection> c) noexcept
+        : user_(std::move(user))
+        , connection_(std::move(c)) {}
+    void operator()() {
+        try {
+            connection_->run();
+        } catch (const std::exception& e) { // out of memory: this connection ends, the server does not
+            std::fprintf(stderr, "http: a connection ends: %s\n", e.what());
+        }
+    }
+
+  private:
+    core_user user_; // outlives the connection
+    std::unique_ptr<connection> connection_;
+};
+
+} // namespace mpg::http::detail

@@ -1,0 +1,217 @@
+// The HTTP/1.1 server.
+#pragma once
+
+#include <mpg/cancel/context.hpp>
+#include <mpg/chan/channel.hpp>
+#include <mpg/http/connection.hpp>
+#include <mpg/http/core.hpp>
+#include <mpg/http/options.hpp>
+#include <mpg/net/tcp.hpp>
+#include <mpg/sched/go.hpp>
+#include <mpg/sched/wait.hpp>
+#include <mpg/sync/mutex.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace mpg::http {
+
+/// Serves HTTP/1.0 and 1.1 on any number of listeners, with a task for each connection. After Go's
+/// net/http.Server and ServeMux. Anybody may call anything at any time, but for the destructor. What a
+/// handler throws is reported on stderr.
+class server {
+  public:
+    explicit server(server_options options = {})
+        : core_(options) {}
+    server(const server&) = delete;
+    server& operator=(const server&) = delete;
+    /// Closes, and waits for its connections' tasks, so for the handlers that run: those that look at their
+    /// request's ctx() end soon.
+    ~server() {
+        close();
+        sched::no_unwind whatever_happens;
+        core_.users.wait();
+    }
+
+    /// Calls f for requests that match the pattern: "[METHOD ][HOST]/[PATH]", where PATH may end with '/'
+    /// (all below it) or "{$}" (not what is below), and have {name} for one segment and {name...} at its end
+    /// for all the rest. The most specific pattern wins. GET serves HEAD too. Throws std::invalid_argument
+    /// when the pattern is malformed or conflicts with another one. f is called by many tasks at once.
+    template <class F>
+    requires std::invocable < std::decay_t<F>
+    &, request&, response& > void handle(std::string_view pattern, F&& f) {
+        core_.table.add(pattern, std::make_unique<detail::handler<std::decay_t<F>>>(std::forward<F>(f)));
+    }
+
+    /// Binds and serves. Returns errc::server_closed after shutdown() or close() (which may not be through
+    /// yet), or why it cannot.
+    std::error_code listen_and_serve(std::string_view addr) {
+        auto listener = net::tcp_listener::bind(addr);
+        if (!listener) return listener.error();
+        return serve(*listener);
+    }
+    /// Accepts until shutdown() or close(), which close the listener (it must live until then, or until this
+    /// returns); returns as listen_and_serve. When the
+    /// system is out of descriptors or memory it pauses (5 ms, doubling up to 1 s) and goes on.
+    std::error_code serve(net::tcp_listener& listener) {
+        detail::core_user here(core_, false);
+        core_.table.share();
+        registration listening(*this, listener);
+        if (!listening.ok()) return errc::server_closed;
+        const bool limited = core_.options.max_connections > 0;
+        std::chrono::milliseconds pause{0};
+        while (true) {
+            if (limited && core_.slots.acquire(core_.stopping, 1)) return errc::server_closed;
+            slot_guard slot{limited ? &core_.slots : nullptr};
+            auto stream = listener.accept();
+            if (stream && start(std::move(*stream), slot)) {
+                pause = std::chrono::milliseconds{0};
+                continue;
+            }
+            if (core_.stopping.is_done()) return errc::server_closed;
+            if (!stream && !is_temporary(stream.error())) return stream.error();
+            pause = std::clamp(2 * pause, std::chrono::milliseconds{5}, std::chrono::milliseconds{1000});
+            (void)core_.stopping.done().recv_for(pause);
+        }
+    }
+
+    /// Graceful end: closes the listeners and the connections that are idle, answers what has come already,
+    /// and waits until the last connection has finished its request. {} then, or why ctx is done: what is
+    /// still active goes on; close() ends it. Afterwards the server serves no more. Must not be called from a
+    /// handler, which it would wait for.
+    std::error_code shutdown(const context& ctx) {
+        stop_listening();
+        core_.connections.sweep();
+        if (core_.connections.drained().recv(ctx) == chan_status::cancelled) return ctx.err();
+        return {};
+    }
+    /// At once: closes listeners and connections, cancels the requests' contexts. Does not wait.
+    void close() noexcept {
+        sched::no_unwind whatever_happens;
+        stop_listening();
+        core_.base.cancel();
+        core_.connections.close_all();
+    }
+
+    /// Calls f when shutdown() or close() begins, before anything else ends: in the caller's task. Not for
+    /// long work.
+    void on_shutdown(std::function<void()> f) {
+        std::lock_guard lock(mutex_);
+        on_shutdown_.push_back(std::move(f));
+    }
+
+    /// Calls f with what a handler has thrown, in that handler's task, instead of reporting it on stderr.
+    /// Before serving.
+    void on_exception(std::function<void(const request&, std::exception_ptr)> f) {
+        core_.on_exception = std::move(f);
+    }
+
+    struct connection_counts {
+        std::size_t active = 0; // a request is being read or served
+        std::size_t idle = 0;
+    };
+    /// Linear in the number of connections.
+    connection_counts connections() const {
+        const auto c = core_.connections.count();
+        return {c.active, c.idle};
+    }
+
+  private:
+    struct slot_guard {
+        semaphore* slots;
+        ~slot_guard() {
+            if (slots) slots->release(1);
+        }
+    };
+
+    /// A listener that serve() uses; stop_listening closes it.
+    class registration {
+      public:
+        registration(server& s, net::tcp_listener& l)
+            : server_(s)
+            , listener_(l) {
+            std::lock_guard lock(s.mutex_);
+            ok_ = !s.stopped_;
+            if (ok_) s.listeners_.push_back(&l);
+        }
+        ~registration() {
+            if (!ok_) {
+                listener_.close();
+                return;
+            }
+            sched::no_unwind whatever_happens;
+            std::lock_guard lock(server_.mutex_);
+            std::erase(server_.listeners_, &listener_);
+        }
+        bool ok() const noexcept { return ok_; }
+
+      private:
+        server& server_;
+        net::tcp_listener& listener_;
+        bool ok_;
+    };
+
+    static bool is_temporary(std::error_code e) noexcept {
+        if (e.category() != std::system_category() && e.category() != std::generic_category()) return false;
+        switch (e.value()) {
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+        case ECONNABORTED:
+        case EINTR:
+        case EAGAIN:
+            return true;
+        default:
+            return false;
+        }
+    }
+
+    /// Starts the connection's task, which takes the slot over. False: there is no memory; the connection
+    /// closes.
+    bool start(net::tcp_stream stream, slot_guard& slot) {
+        try {
+            detail::core_user user(core_, std::exchange(slot.slots, nullptr) != nullptr);
+            auto c = std::make_unique<detail::connection>(
+                core_, std::make_unique<detail::tcp_link>(std::move(stream)));
+            if (core_.connections.add(*c)) go(detail::connection_task(std::move(user), std::move(c)));
+            return true;
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
+    }
+
+    void stop_listening() {
+        std::vector<std::function<void()>> hooks;
+        {
+            std::lock_guard lock(mutex_);
+            if (!stopped_) hooks.swap(on_shutdown_);
+            stopped_ = true;
+        }
+        for (auto& f : hooks) f();
+        core_.stopping.cancel();
+        std::lock_guard lock(mutex_);
+        for (net::tcp_listener* l : listeners_) l->close();
+    }
+
+    mutex mutex_;
+    bool stopped_ = false;                           // guarded by mutex_
+    std::vector<net::tcp_listener*> listeners_;      // guarded by mutex_
+    std::vector<std::function<void()>> on_shutdown_; // guarded by mutex_
+    detail::core core_;
+};
+
+} // namespace mpg::http

@@ -1,0 +1,229 @@
+// The program examples/health_server, in a child process: its options, its answers, its signals, its exit
+// status.
+#include "http_support.hpp"
+
+#define main health_server_main
+#include "../examples/health_server/main.cpp"
+#undef main
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <poll.h>
+#include <string>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using mpg::test::http_peer;
+
+/// The program as a child, its stdout and stderr in one pipe.
+class program {
+  public:
+    explicit program(std::vector<std::string> args) {
+        int fds[2];
+        if (::pipe(fds) != 0) std::abort();
+        std::cout.flush();
+        std::fflush(nullptr);
+        pid_ = ::fork();
+        if (pid_ == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            ::alarm(100); // a watchdog
+            ::dup2(fds[1], 1);
+            ::dup2(fds[1], 2);
+            ::close(fds[0]);
+            ::close(fds[1]);
+            args.insert(args.begin(), "health_server");
+            std::vector<char*> argv;
+            for (std::string& a : args) argv.push_back(a.data());
+            argv.push_back(nullptr);
+            const int status = health_server_main(static_cast<int>(args.size()), argv.data());
+            std::fflush(nullptr);
+            ::_exit(status);
+        }
+        ::close(fds[1]);
+        out_ = fds[0];
+    }
+    program(const program&) = delete;
+    program& operator=(const program&) = delete;
+    ~program() {
+        if (pid_ > 0) {
+            ::kill(pid_, SIGKILL);
+            (void)wait();
+        }
+        ::close(out_);
+    }
+
+    /// Up to and with the next line end.
+    std::string line() {
+        std::string s;
+        char c;
+        while ((s.empty() || s.back() != '\n') && ::read(out_, &c, 1) == 1) s += c;
+        return s;
+    }
+    std::string rest() {
+        std::string s;
+        char c;
+        while (::read(out_, &c, 1) == 1) s += c;
+        return s;
+    }
+    /// The address it says it listens on.
+    mpg::net::endpoint address() {
+        const std::string first = line();
+        const std::string prefix = "listening on ";
+        EXPECT_EQ(first.substr(0, prefix.size()), prefix) << first;
+        const auto e =
+            mpg::net::endpoint::parse(first.substr(prefix.size(), first.find('\n') - prefix.size()));
+        EXPECT_TRUE(e) << first;
+        return e ? *e : mpg::net::endpoint();
+    }
+    void signal(int number) { ::kill(pid_, number); }
+    /// Its exit status; -1: it was killed.
+    int wait() {
+        int status = 0;
+        while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+        }
+        pid_ = -1;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    }
+
+  private:
+    ::pid_t pid_;
+    int out_;
+};
+
+/// The clients run on plain threads, which the library serves as well.
+TEST(health_server, answers) {
+    program p({"--addr", "127.0.0.1:0", "--procs=2"});
+    const auto at = p.address();
+    http_peer c(at);
+    const auto health = c.get("/healthz");
+    EXPECT_EQ(health.status, 200);
+    EXPECT_EQ(health.field("content-type"), "application/json");
+    const std::string before = "{\"status\":\"ok\",\"timestamp\":";
+    ASSERT_EQ(health.body.substr(0, before.size()), before);
+    EXPECT_EQ(health.body.back(), '}');
+    EXPECT_NEAR(std::stod(health.body.substr(before.size())), static_cast<double>(std::time(nullptr)), 5);
+    EXPECT_EQ(c.get("/readyz").status, 200);
+    EXPECT_EQ(c.get("/slow?ms=1").body, "done\n");
+    EXPECT_EQ(c.get("/slow?ms=x").status, 400);
+    EXPECT_EQ(c.get("/").status, 404);
+    EXPECT_EQ(c.get("/healthz/").status, 404);
+    ASSERT_TRUE(c.send("POST /healthz HTTP/1.1\r\nHost: a\r\n\r\n"));
+    EXPECT_EQ(c.read().status, 405);
+    p.signal(SIGTERM);
+    EXPECT_TRUE(c.ends());
+    EXPECT_EQ(p.wait(), 0);
+    const std::string said = p.rest();
+    EXPECT_NE(said.find("drained 0 active requests and 1 idle connections"), std::string::npos) << said;
+}
+
+TEST(health_server, drains_active_requests) {
+    program p({"--addr=127.0.0.1:0"});
+    const auto at = p.address();
+    http_peer active(at), idle(at), other(at);
+    EXPECT_EQ(idle.get("/readyz").status, 200);
+    ASSERT_TRUE(active.send("GET /slow?ms=400 HTTP/1.1\r\nHost: a\r\n\r\n"));
+    EXPECT_EQ(other.get("/slow?ms=50").status, 200) << "so the first one is active by now";
+    p.signal(SIGINT);
+    EXPECT_TRUE(idle.ends());
+    EXPECT_TRUE(other.ends());
+    EXPECT_FALSE(http_peer(at).connected());
+    const auto done = active.read();
+    EXPECT_EQ(done.body, "done\n");
+    EXPECT_EQ(done.field("connection"), "close");
+    EXPECT_EQ(p.wait(), 0);
+    const std::string said = p.rest();
+    EXPECT_NE(said.find("drained 1 active requests and 2 idle connections"), std::string::npos) << said;
+}
+
+TEST(health_server, exits_with_1_when_the_time_runs_out) {
+    program p({"--addr=127.0.0.1:0", "--drain-timeout=100ms"});
+    http_peer c(p.address());
+    http_peer other(c.stream().remote_endpoint());
+    ASSERT_TRUE(c.send("GET /slow?ms=60000 HTTP/1.1\r\nHost: a\r\n\r\n"));
+    EXPECT_EQ(other.get("/slow?ms=50").status, 200);
+    p.signal(SIGTERM);
+    EXPECT_EQ(p.wait(), 1);
+    const std::string said = p.rest();
+    EXPECT_NE(said.find("1 requests did not end in time"), std::string::npos) << said;
+}
+
+TEST(health_server, a_second_signal_ends_the_wait) {
+    program p({"--addr=127.0.0.1:0", "--drain-timeout=1h"});
+    http_peer c(p.address());
+    http_peer other(c.stream().remote_endpoint());
+    ASSERT_TRUE(c.send("GET /slow?ms=3600000 HTTP/1.1\r\nHost: a\r\n\r\n"));
+    EXPECT_EQ(other.get("/slow?ms=50").status, 200);
+    p.signal(SIGTERM);
+    EXPECT_TRUE(other.ends());
+    p.signal(SIGTERM);
+    EXPECT_EQ(p.wait(), 1);
+}
+
+TEST(health_server, serves_on_during_the_drain_delay_but_is_not_ready) {
+    program p({"--addr=127.0.0.1:0", "--drain-delay=1h"});
+    const auto at = p.address();
+    http_peer c(at);
+    EXPECT_EQ(c.get("/readyz").status, 200);
+    p.signal(SIGTERM);
+    EXPECT_EQ(p.line(), "shutting down: serving on for the drain delay\n");
+    EXPECT_EQ(c.get("/readyz").status, 503);
+    EXPECT_EQ(c.get("/healthz").status, 200);
+    EXPECT_EQ(http_peer(at).get("/healthz").status, 200) << "new connections too";
+    p.signal(SIGTERM); // ends the delay
+    EXPECT_EQ(p.wait(), 0);
+}
+
+TEST(health_server, an_address_in_use_is_said) {
+    program first({"--addr=127.0.0.1:0"});
+    const std::string addr = first.address().to_string();
+    program second({"--addr", addr});
+    EXPECT_EQ(second.line(), "health_server: cannot listen on " + addr + ": Address already in use\n");
+    EXPECT_EQ(second.wait(), 1);
+}
+
+TEST(health_server, bad_options_are_said) {
+    const std::pair<std::vector<std::string>, const char*> bad[] = {
+        {{"--port=1"}, "unknown option --port=1"},
+        {{"x"}, "unknown option x"},
+        {{"--addr"}, "--addr needs a value"},
+        {{"--addr=localhost"}, "--addr: localhost: write HOST:PORT"},
+        {{"--drain-timeout=3"}, "--drain-timeout: 3: not a duration"},
+        {{"--drain-timeout=-1s"}, "--drain-timeout: -1s: not a duration"},
+        {{"--drain-timeout="}, "--drain-timeout: : not a duration"},
+        {{"--drain-delay", "1.2.3s"}, "--drain-delay: 1.2.3s: not a duration"},
+        {{"--drain-delay", "99999999999h"}, "--drain-delay: 99999999999h: not a duration"},
+        {{"--procs=0"}, "--procs: 0: not a number from 1 to 1024"},
+        {{"--procs=2x"}, "--procs: 2x: not a number from 1 to 1024"},
+    };
+    for (const auto& [args, message] : bad) {
+        program p(args);
+        EXPECT_EQ(p.line(), std::string("health_server: ") + message + "\n");
+        EXPECT_EQ(p.rest().substr(0, 7), "usage: ");
+        EXPECT_EQ(p.wait(), 2);
+    }
+    program p({"--addr=127.0.0.1:99999"});
+    const std::string said = p.line(), prefix = "health_server: cannot listen on 127.0.0.1:99999: ";
+    EXPECT_EQ(said.substr(0, prefix.size()), prefix);
+    EXPECT_GT(said.size(), prefix.size() + 1) << "and why";
+    EXPECT_EQ(p.wait(), 1);
+}
+
+TEST(health_server, durations) {
+    EXPECT_EQ(parse_duration("3s"), 3s);
+    EXPECT_EQ(parse_duration("1.5m"), 90s);
+    EXPECT_EQ(parse_duration("0"), 0s);
+    EXPECT_EQ(parse_duration("250ms"), 250ms);
+    EXPECT_EQ(parse_duration("0.25ms"), 250us);
+    EXPECT_EQ(parse_duration("1"), std::nullopt);
+    EXPECT_EQ(parse_duration("s"), std::nullopt);
+    EXPECT_EQ(parse_duration(".5s"), std::nullopt);
+}
+
+} // namespace

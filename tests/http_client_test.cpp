@@ -1,0 +1,288 @@
+// The HTTP client: against our server, and against scripted ones that misbehave.
+#include "http_support.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace std::string_view_literals;
+using mpg::http::client;
+using mpg::http::client_request;
+using mpg::http::request;
+using mpg::http::response;
+using mpg::test::live_server;
+
+struct http_client : mpg::test::with_pollers {};
+MPG_TEST_IO(http_client);
+
+std::string url(const live_server& s, std::string_view path) {
+    return "http://" + s.address().to_string() + std::string(path);
+}
+
+/// Accepts, reads one request's header, answers with a text, closes; for each text.
+class scripted_server {
+  public:
+    explicit scripted_server(std::vector<std::string> answers)
+        : listener_(mpg::test::listen_local()) {
+        address_ = listener_.local_endpoint().to_string();
+        task_ = mpg::spawn([this, answers = std::move(answers)] {
+            for (const std::string& a : answers) {
+                auto peer = listener_.accept();
+                if (!peer) return;
+                std::string got;
+                std::byte piece[4096];
+                while (got.find("\r\n\r\n") == std::string::npos) {
+                    const auto n = peer->read(piece);
+                    if (!n || *n == 0) break;
+                    got += mpg::test::text(std::span(piece).first(*n));
+                }
+                requests.push_back(got);
+                (void)peer->write(mpg::test::bytes(a));
+            }
+        });
+    }
+    ~scripted_server() {
+        listener_.close();
+        task_.done().recv();
+    }
+    std::string url(std::string_view path = "/") const { return "http://" + address_ + std::string(path); }
+    std::vector<std::string> requests;
+
+  private:
+    mpg::net::tcp_listener listener_;
+    std::string address_;
+    mpg::task<void> task_;
+};
+
+TEST_P(http_client, gets_and_posts) {
+    run([] {
+        live_server s;
+        s->handle("GET /hello", [](request& req, response& res) {
+            res.header("X-Agent", req.header("user-agent")).header("X-Host", req.host());
+            (void)res.write("hello " + req.query("q").value_or(""));
+        });
+        s->handle("POST /echo", [](request& req, response& res) {
+            (void)res.write(req.body().read_all().value_or("failed"));
+            (void)res.flush(); // chunked
+        });
+        s.start();
+        auto r = mpg::http::get(url(s, "/hello?q=you#fragment"));
+        ASSERT_TRUE(r) << r.error().message();
+        EXPECT_EQ(r->status(), 200);
+        EXPECT_EQ(r->header("x-agent"), "mpg");
+        EXPECT_EQ(r->header("x-host"), s.address().to_string());
+        EXPECT_EQ(r->body().read_all(), "hello you");
+        const std::string large(300'000, 'x');
+        r = mpg::http::fetch({.method = "POST", .url = url(s, "/echo"), .body = large});
+        ASSERT_TRUE(r);
+        EXPECT_TRUE(r->body().read_all() == large);
+        r = mpg::http::fetch({.method = "HEAD", .url = url(s, "/hello")});
+        ASSERT_TRUE(r);
+        EXPECT_EQ(r->content_length(), 6u);
+        EXPECT_EQ(r->body().read_all(), "");
+        EXPECT_EQ(mpg::http::get(url(s, "/none"))->status(), 404);
+    });
+}
+
+TEST_P(http_client, keeps_connections) {
+    run([] {
+        live_server s;
+        s->handle("/",
+                  [](request& req, response& res) { (void)res.write(req.remote_endpoint().to_string()); });
+        s.start();
+        client c;
+        std::string first;
+        for (int i = 0; i < 5; ++i) {
+            auto r = c.get(url(s, "/"));
+            ASSERT_TRUE(r);
+            const std::string peer = r->body().read_all().value();
+            if (i == 0) first = peer;
+            EXPECT_EQ(peer, first);
+        }
+        // A response that is not read to its end takes its connection with it.
+        { EXPECT_TRUE(c.get(url(s, "/"))); }
+        EXPECT_NE(c.get(url(s, "/"))->body().read_all(), first);
+        c.close_idle();
+        EXPECT_TRUE(
+            mpg::test::eventually([&] { return s->connections().idle + s->connections().active == 0; }));
+    });
+}
+
+TEST_P(http_client, replaces_a_connection_that_died_while_it_was_kept) {
+    run([] {
+        const std::string answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n";
+        scripted_server s({answer + "1", answer + "2", answer + "3"});
+        client c;
+        for (const char* expected : {"1", "2", "3"}) {
+            auto r = c.get(s.url());
+            ASSERT_TRUE(r) << r.error().message();
+            EXPECT_EQ(r->body().read_all(), expected);
+        }
+    });
+}
+
+TEST_P(http_client, follows_redirects) {
+    run([] {
+        live_server s;
+        auto to = [](int status, std::string where) {
+            return [=](request&, response& res) { res.status(status).header("Location", where); };
+        };
+        s->handle("/a/1", to(302, "2?x"));
+        s->handle("/a/2", to(303, "/b"));
+        s->handle("/b", [](request& req, response& res) {
+            (void)res.write(std::string(req.method()) + " " + req.body().read_all().value());
+        });
+        s->handle("/keep", to(307, url(s, "/b")));
+        s->handle("/loop", to(301, "/loop"));
+        s->handle("/bad", to(301, "ftp://x/"));
+        s.start();
+        client c;
+        auto r = c.fetch({.method = "POST", .url = url(s, "/a/1"), .body = "data"});
+        ASSERT_TRUE(r);
+        EXPECT_EQ(r->url(), url(s, "/b"));
+        EXPECT_EQ(r->body().read_all(), "GET ");
+        EXPECT_EQ(c.fetch({.method = "POST", .url = url(s, "/keep"), .body = "data"})->body().read_all(),
+                  "POST data");
+        EXPECT_EQ(c.get(url(s, "/loop")).error(), std::errc::too_many_symbolic_link_levels);
+        EXPECT_EQ(c.get(url(s, "/bad")).error(), std::errc::protocol_not_supported);
+        EXPECT_EQ(client({.max_redirects = 0}).get(url(s, "/loop"))->status(), 301);
+    });
+}
+
+TEST_P(http_client, keeps_credentials_on_their_host) {
+    run([] {
+        scripted_server target({"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"});
+        scripted_server first(
+            {"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + target.url() + "\r\n\r\n"});
+        EXPECT_TRUE(
+            mpg::http::fetch({.url = first.url(), .headers = {{"Authorization", "secret"}, {"X", "y"}}}));
+        ASSERT_EQ(target.requests.size(), 1u);
+        EXPECT_NE(first.requests[0].find("secret"), std::string::npos);
+        EXPECT_EQ(target.requests[0].find("secret"), std::string::npos);
+        EXPECT_NE(target.requests[0].find("X: y"), std::string::npos);
+    });
+}
+
+TEST_P(http_client, reads_each_kind_of_body) {
+    run([] {
+        const std::pair<std::string, std::string> cases[] = {
+            {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcIGNORED", "abc"},
+            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\nT: x\r\n\r\n",
+             "abc"},
+            {"HTTP/1.0 200 OK\r\n\r\nup to the end", "up to the end"},
+            {"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 "
+             "OK\r\nContent-Length: 1\r\n\r\nx",
+             "x"},
+            {"HTTP/1.1 204 No Content\r\n\r\n", ""},
+            {"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", ""},
+        };
+        for (const auto& [text, body] : cases) {
+            scripted_server s({text});
+            auto r = mpg::http::get(s.url());
+            ASSERT_TRUE(r) << text;
+            EXPECT_EQ(r->body().read_all(), body) << text;
+        }
+    });
+}
+
+TEST_P(http_client, what_is_no_response_is_an_error) {
+    run([] {
+        const std::pair<std::string, std::errc> heads[] = {
+            {"", std::errc::connection_aborted},
+            {"HTTP/1.1 200 OK\r\nContent-Le", std::errc::connection_aborted},
+            {"SSH-2.0-x\r\n\r\n", std::errc::bad_message},
+            {"HTTP/1.1 200 OK\nX: y\n\n", std::errc::bad_message},
+            {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", std::errc::bad_message},
+            {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+             std::errc::bad_message},
+            {"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", std::errc::bad_message},
+            {"HTTP/1.1 200 OK\r\nX: " + std::string(2000, 'x') + "\r\n\r\n", std::errc::message_size},
+        };
+        client c({.max_header_bytes = 1000, .max_body_bytes = 10});
+        for (const auto& [text, error] : heads) {
+            scripted_server s({text});
+            EXPECT_EQ(c.get(s.url()).error(), error) << text;
+        }
+        const std::pair<std::string, std::errc> bodies[] = {
+            {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", std::errc::connection_aborted},
+            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\nab", std::errc::bad_message},
+            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+             std::errc::connection_aborted},
+            {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n",
+             std::errc::file_too_large},
+        };
+        for (const auto& [text, error] : bodies) {
+            scripted_server s({text});
+            auto r = c.get(s.url());
+            ASSERT_TRUE(r) << text;
+            EXPECT_EQ(r->body().read_all().error(), error) << text;
+        }
+    });
+}
+
+TEST_P(http_client, its_context_ends_everything) {
+    run([] {
+        auto silent = mpg::test::listen_local(); // connects, and nobody answers
+        const std::string to = "http://" + silent.local_endpoint().to_string() + "/";
+        EXPECT_EQ(mpg::http::get(to, mpg::with_timeout(mpg::context::background(), 30ms)).error(),
+                  mpg::errc::deadline_exceeded);
+
+        live_server s;
+        s->handle("/", [](request& req, response& res) {
+            (void)res.write("first");
+            (void)res.flush();
+            req.ctx().done().recv(); // closing the connection cancels the server's side
+        });
+        s.start();
+        auto ctx = mpg::with_cancel(mpg::context::background());
+        auto r = mpg::http::get(url(s, "/"), ctx);
+        ASSERT_TRUE(r);
+        std::byte piece[100];
+        EXPECT_EQ(r->body().read(piece), 5u);
+        ctx.cancel();
+        EXPECT_EQ(r->body().read(piece).error(), mpg::errc::cancelled);
+    });
+}
+
+TEST_P(http_client, what_cannot_be_said_is_refused) {
+    run([] {
+        for (const char* bad : {"", "localhost", "http://", "http:///x", "http://a b/", "http://a/\r\nX: y",
+                                "http://u@h/", "http://h:99999/", "http://h:x/"})
+            EXPECT_EQ(mpg::http::get(bad).error(), std::errc::invalid_argument) << bad;
+        EXPECT_EQ(mpg::http::get("https://a/").error(), std::errc::protocol_not_supported);
+        const std::string good = "http://127.0.0.1:1/";
+        auto refused = [&](client_request r) {
+            return mpg::http::fetch(std::move(r)).error() == std::errc::invalid_argument;
+        };
+        EXPECT_TRUE(refused({.method = "GE T", .url = good}));
+        EXPECT_TRUE(refused({.url = good, .headers = {{"X", "a\r\nY: b"}}}));
+        EXPECT_TRUE(refused({.url = good, .headers = {{"X:", "a"}}}));
+        EXPECT_EQ(mpg::http::get(good).error(), std::errc::connection_refused);
+    });
+}
+
+TEST(http_client_url, resolves_locations) {
+    const auto base = mpg::http::detail::client_url::parse("HTTP://Example.COM:80/a/b?c");
+    ASSERT_TRUE(base);
+    EXPECT_EQ(base->text(), "http://example.com:80/a/b?c");
+    const std::pair<const char*, const char*> cases[] = {
+        {"http://other/x", "http://other/x"},      {"//other:1/x?y", "http://other:1/x?y"},
+        {"/x?y:z", "http://example.com:80/x?y:z"}, {"x", "http://example.com:80/a/x"},
+        {"../x", "http://example.com:80/x"},       {"?q", "http://example.com:80/a/b?q"},
+        {"", "http://example.com:80/a/b?c"},       {"#f", "http://example.com:80/a/b?c"},
+        {"x/", "http://example.com:80/a/x/"},
+    };
+    for (auto [location, to] : cases) {
+        const auto u = base->resolve(location);
+        ASSERT_TRUE(u) << location;
+        EXPECT_EQ(u->text(), to) << location;
+    }
+}
+
+} // namespace
