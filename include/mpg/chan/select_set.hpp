@@ -70,8 +70,9 @@ class select_set {
         for (auto& e : entries_) e->begin();
         channels::case_table table{cases_.data(), static_cast<std::uint32_t>(cases_.size()), order_.data(),
                                    locks_.data()};
-        channels::many_wait engine(table, channels::many_ops<sched::wait_reason::select>);
-        std::uint32_t chosen = engine.run();
+        std::uint32_t chosen = channels::go_on_with_ready(table);
+        if (chosen == table.size)
+            chosen = channels::many_wait(table, channels::many_ops<sched::wait_reason::select>).run();
         entries_[chosen]->handle();
         return chosen;
     }

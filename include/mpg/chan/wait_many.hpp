@@ -53,8 +53,9 @@ class many_wait {
             else if (c.kind == case_kind::channel && channel(i).core)
                 t_.locks[locks_++] = channel(i).core;
         }
-        std::sort(t_.locks, t_.locks + locks_, std::less<channel_core*>());
-        locks_ = static_cast<std::uint32_t>(std::unique(t_.locks, t_.locks + locks_) - t_.locks);
+        std::uint32_t channels = locks_;
+        sort_locks();
+        shared_ = locks_ != channels;
     }
 
     /// Returns the index of the case that went on; a channel case then has its result. May suspend unless
@@ -64,13 +65,8 @@ class many_wait {
         for (;;) {
             if (otherwise_ == none) sched::suspension_point();
             bool late = otherwise_ != none || expired();
-            if (!late) shuffle();
             lock_all();
-            std::uint32_t chosen = none;
-            if (any_ready()) {
-                if (late) shuffle();
-                chosen = poll();
-            }
+            std::uint32_t chosen = any_ready() ? poll() : none;
             if (chosen == none && !late) {
                 chosen = wait_unlocking();
                 if (chosen != none) return chosen;
@@ -120,6 +116,16 @@ class many_wait {
         return false;
     }
 
+    void sort_locks() noexcept {
+        channel_core **begin = t_.locks, **end = begin + locks_;
+        if (locks_ > 16)
+            std::sort(begin, end, std::less<channel_core*>());
+        else // by insertion, here: a call costs more than the few steps
+            for (channel_core** at = begin + (begin != end); at < end; ++at)
+                for (channel_core** p = at; p != begin && std::less<channel_core*>()(*p, p[-1]); --p)
+                    std::swap(*p, p[-1]);
+        locks_ = static_cast<std::uint32_t>(std::unique(begin, end) - begin);
+    }
     void shuffle() noexcept {
         std::uint64_t seed = locks_ ? t_.locks[0]->roll() : static_cast<std::uint64_t>(base::now());
         base::random random(seed);
@@ -142,6 +148,7 @@ class many_wait {
         return false;
     }
     std::uint32_t poll() noexcept {
+        shuffle();
         for (std::uint32_t k = 0; k < t_.size; ++k) {
             std::uint32_t i = t_.order[k];
             if (is(i, case_kind::done)) {
@@ -162,6 +169,7 @@ class many_wait {
 
     // Pass 2 and 3. none: withdrawn or sent back, start over.
     std::uint32_t wait_unlocking() {
+        if (shared_) shuffle(); // between different channels the order makes no difference
         sched::multi_wait multi;
         alarm timer(multi, timeout_);
         each_channel([&](channel_case& c, std::uint32_t i) {
@@ -231,12 +239,43 @@ class many_wait {
 
     case_table t_;
     const sched::park_ops& ops_;
-    std::uint32_t locks_ = 0;
+    std::uint32_t locks_ = 0; // different channels
+    bool shared_ = false;     // by several cases
     std::uint32_t otherwise_ = none;
     std::uint32_t timeout_ = none;
     std::chrono::nanoseconds after_{};
     base::nanos deadline_ = base::never;
 };
+
+/// Goes on with one of the cases that look ready without their locks, each equally likely; its index, or
+/// size. Like the first pass of static_select.
+inline std::uint32_t go_on_with_ready(const case_table& t) {
+    auto looks_ready = [&](std::uint32_t i) {
+        select_case& c = *t.cases[i];
+        return c.kind == case_kind::channel
+                   ? static_cast<channel_case&>(c).looks_ready()
+                   : c.kind == case_kind::done && static_cast<done_case&>(c).looks_ready();
+    };
+    std::uint32_t ready = 0;
+    channel_core* dice = nullptr;
+    for (std::uint32_t i = 0; i < t.size; ++i) {
+        if (!looks_ready(i)) continue;
+        t.order[ready++] = i;
+        if (!dice && t.cases[i]->kind == case_kind::channel)
+            dice = static_cast<channel_case*>(t.cases[i])->core;
+    }
+    if (ready == 0) return t.size;
+    std::uint64_t seed = dice ? dice->roll() : static_cast<std::uint64_t>(base::now());
+    std::uint32_t chosen = t.order[base::random(seed).below(ready)];
+    if (t.cases[chosen]->kind == case_kind::done) return chosen;
+    auto& c = static_cast<channel_case&>(*t.cases[chosen]);
+    c.core->lock.lock();
+    c.peer = nullptr;
+    c.result = c.ops->attempt(c);
+    c.core->lock.unlock();
+    bool went_on = c.result == outcome::closed || (c.result == outcome::done && c.ops->finish(c));
+    return went_on ? chosen : t.size;
+}
 
 template <sched::wait_reason Reason>
 inline constexpr sched::park_ops many_ops{Reason, &many_wait::commit, &many_wait::abort};
