@@ -122,6 +122,9 @@ class driver : public sched::poller {
     /// What must be done once for a descriptor before operations on it can wait here. 0 or -errno. Not
     /// concurrently for one descriptor.
     virtual outcome prepare(descriptor& d) noexcept = 0;
+    /// Completes operations, and others have been collected that will go to the kernel together: one more
+    /// costs less than a system call of its own.
+    virtual bool batching() const noexcept { return false; }
 };
 
 /// The driver of the processor that runs this task. Do not keep it over anything that may park.

@@ -1,8 +1,9 @@
 // Bytes to and from stream sockets.
 //
-// Sending is tried first: the socket's buffer mostly has room. Receiving is tried only where something says
-// that it will give data; in request and reply it mostly would not, and a ring does it together with the
-// waiting.
+// Sending is tried first: the socket's buffer mostly has room. But when other operations stand in the ring
+// already, one more there costs half a microsecond less than a system call of its own. Receiving is tried
+// only where something says that it will give data; in request and reply it mostly would not, and a ring does
+// it together with the waiting.
 #pragma once
 
 #include <mpg/io/turn.hpp>
@@ -39,10 +40,13 @@ inline outcome receive(turn& t, void* to, std::size_t size) {
 inline outcome send_with(turn& t, const void* from, std::size_t size, int flags) {
     if (size == 0) return 0;
     for (;;) {
-        t.worth_a_try();
-        outcome n = sys::send(t.fd(), from, size, MSG_DONTWAIT);
-        if (n != try_again) return n;
-        t.used_up(true);
+        outcome n;
+        if (!t.joins_batch()) {
+            t.worth_a_try();
+            n = sys::send(t.fd(), from, size, MSG_DONTWAIT);
+            if (n != try_again) return n;
+            t.used_up(true);
+        }
         n = t.wait(op_code::send, const_cast<void*>(from), size, static_cast<unsigned>(flags | MSG_NOSIGNAL));
         if (n != try_again) return n;
     }

@@ -48,6 +48,12 @@ class turn {
         seen_ = slot_->word.load(std::memory_order_acquire); // pairs with: epoll_slot::report
         return epoll_slot::says_go(seen_, op_.way);
     }
+    /// Is waiting cheaper than a try, though the try would succeed? See driver::batching.
+    bool joins_batch() const noexcept {
+        if (readiness_only_ || on_thread()) return false;
+        const driver* d = current_driver();
+        return d && d->batching();
+    }
     /// After a try: it was empty (EAGAIN), or gave less than was asked for.
     void used_up(bool empty) noexcept {
         if (slot_) slot_->use_up(seen_, op_.way, empty);

@@ -110,10 +110,11 @@ class uring_driver final : public driver, public canceller {
     }
 
     outcome prepare(descriptor&) noexcept override { return 0; }
+    bool batching() const noexcept override { return ring_.pending() != 0; }
 
   private:
     static constexpr std::uint32_t running = 0, waiting = 1, notified = 2;
-    static constexpr unsigned flush_at = 32;
+    static constexpr unsigned flush_at = 64;
     // user_data: an operation is aligned, so that the low bits tell what it is.
     static constexpr __u64 tag_mask = 7, ignored = 1, event_tag = 2;
     static_assert(alignof(operation) > tag_mask);
