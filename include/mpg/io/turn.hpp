@@ -112,9 +112,8 @@ class turn {
     sched::cancel_source* const cancel_;
     const sched::wait_reason why_;
     bool began_ = false;
-    bool shared_ = false;
-    bool readiness_only_ =
-        false; // somebody has made the descriptor non-blocking: completions fail with EAGAIN
+    bool shared_ = false;                // without a turn
+    bool readiness_only_ = false;        // the descriptor is non-blocking: completions fail with EAGAIN
     base::nanos deadline_ = base::never; // as it was when reason() or begin() looked
     epoll_slot* slot_ = nullptr;         // of the last try
     std::uint32_t seen_ = 0;             // its word before that
@@ -233,8 +232,8 @@ inline outcome turn::wait(op_code code, void* address, std::size_t length, unsig
         }
         op_.code = readiness_only_ ? op_code::ready : code;
         const outcome r = on_thread() ? wait_in_thread() : wait_in_driver();
-        // Kicked, or dropped by the kernel because the thread that had submitted it is gone: see whether to
-        // go on.
+        // Kicked; or dropped by the kernel, since the thread that had submitted it is gone: see whether to go
+        // on.
         if (r == -ECANCELED || r == -EINTR) continue;
         if (r == try_again && op_.code != op_code::ready) readiness_only_ = true;
         return op_.code == op_code::ready && r >= 0 ? try_again : r;
