@@ -88,7 +88,8 @@ TEST_P(runtime_run, runtimes_stand_side_by_side) {
     // Four runtimes, each passes what it gets from the one before to the next: one ring of channels through
     // all.
     constexpr int rounds = 200;
-    std::vector<mpg::chan<int>> ring(4);
+    std::vector<mpg::chan<int>> ring;
+    for (int r = 0; r < 4; ++r) ring.emplace_back(1);
     std::vector<std::thread> threads;
     for (unsigned r = 0; r < 4; ++r) {
         threads.emplace_back([&, r] {
