@@ -4,8 +4,12 @@
 
 #include <mpg/http.hpp>
 
+#include <algorithm>
+#include <cstring>
 #include <deque>
 #include <memory>
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -39,7 +43,7 @@ class script_link final : public detail::link {
         while (!pieces_.empty() && pieces_.front().empty()) pieces_.pop_front();
         if (pieces_.empty()) {
             if (end_) return mpg::unexpected(end_);
-            return 0;
+            return std::size_t{0};
         }
         std::string& piece = pieces_.front();
         const std::size_t n = std::min(piece.size(), buffer.size());
@@ -80,8 +84,9 @@ class script_link final : public detail::link {
     unsigned writes_left_;
 };
 
-/// A server without a socket.
+/// A server without a socket. Its connections run on the test's thread; the runtime serves their timers.
 struct offline {
+    mpg::runtime runtime{{.procs = 1}};
     detail::core core;
     int thrown = 0;
     explicit offline(server_options o = {})

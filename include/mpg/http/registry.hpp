@@ -15,7 +15,7 @@
 #include <mpg/base/atomic.hpp>
 #include <mpg/base/clock.hpp>
 #include <mpg/base/intrusive_list.hpp>
-#include <mpg/chan/channel.hpp>
+#include <mpg/chan/chan.hpp>
 #include <mpg/http/link.hpp>
 #include <mpg/sched/wait.hpp>
 #include <mpg/sync/mutex.hpp>

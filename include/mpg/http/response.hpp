@@ -34,6 +34,8 @@ struct hijacked {
 
 namespace detail {
 
+class connection;
+
 inline void append_number(std::string& s, std::uint64_t n, int base = 10) {
     char digits[20];
     const auto end = std::to_chars(digits, digits + sizeof digits, n, base).ptr;

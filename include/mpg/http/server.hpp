@@ -2,7 +2,7 @@
 #pragma once
 
 #include <mpg/cancel/context.hpp>
-#include <mpg/chan/channel.hpp>
+#include <mpg/chan/chan.hpp>
 #include <mpg/http/connection.hpp>
 #include <mpg/http/core.hpp>
 #include <mpg/http/options.hpp>
