@@ -10,7 +10,7 @@
 //   the race    one who waits and one who counts down to zero: the waiter sets has_waiters only together with a count
 //               that is not zero. One who counts down and one who destroys: a wait returns at once only when the
 //               whole word is 0, so when nobody who counted down is still inside.
-//   cost        4 bytes of state word per half, and 16 of queue; 5 ns for add and done.
+//   cost        24 bytes; 5 ns for each change, 1 ns for a wait that need not wait.
 #pragma once
 
 #include <mpg/base/atomic.hpp>
@@ -59,19 +59,18 @@ class gate {
     /// Waits until the count is zero. May suspend.
     template <sched::wait_reason Reason> void wait() {
         sched::suspension_point();
-        if (word_.load(std::memory_order_acquire) == 0) return; // pairs with: change, unlock
-        strand self;
-        lock();
-        std::uint64_t s = word_.load(std::memory_order_acquire); // pairs with: change
-        do {
-            if (s < one) {
+        for (ended how = ended::withdrawn; how == ended::withdrawn;) {
+            if (word_.load(std::memory_order_acquire) == 0) return; // pairs with: change, unlock
+            strand self;
+            lock();
+            if (!announce()) {
                 unlock();
                 return;
             }
-        } while (!word_.compare_exchange_weak(s, s | has_waiters, std::memory_order_acquire));
-        queue_.push_back(self);
-        if (sync::wait<Reason>(*this, queue_, self) == ended::withdrawn) rethrow(self);
-        else sched::suspension_point();
+            queue_.push_back(self);
+            how = sync::wait<Reason>(*this, queue_, self);
+            rethrow(self);
+        }
     }
 
     // For sync::wait.
@@ -91,6 +90,13 @@ class gate {
   private:
     static constexpr std::uint64_t locked = 1, has_waiters = 2, one = 4;
 
+    // False: the count is zero. Under the lock.
+    bool announce() noexcept {
+        std::uint64_t s = word_.load(std::memory_order_acquire); // pairs with: change
+        while (s >= one)
+            if (word_.compare_exchange_weak(s, s | has_waiters, std::memory_order_acquire)) return true;
+        return false;
+    }
     void open() noexcept {
         strand_list woken;
         queue_.take_all(woken);
