@@ -60,7 +60,7 @@ class delayed_call {
         alarm_.fire = [](sched::timer_node& node) noexcept {
             static_cast<alarm&>(node).owner->run_in_task();
         };
-        drop_with_wheel(alarm_);
+        alarm_.dropped = [](sched::timer_node& node) noexcept { static_cast<alarm&>(node).owner->drop(); };
     }
     virtual ~delayed_call() = default;
 
@@ -91,11 +91,6 @@ class delayed_call {
     // The timer's reference becomes the task's.
     void run_in_task() noexcept {
         mpg::go([self = carried(this)] { self.call->call(); });
-    }
-    // A runtime that ends drops its timers.
-    template <class Node> static void drop_with_wheel(Node& node) noexcept {
-        if constexpr (requires { node.dropped; })
-            node.dropped = [](sched::timer_node& n) noexcept { static_cast<alarm&>(n).owner->drop(); };
     }
 
     alarm alarm_;
