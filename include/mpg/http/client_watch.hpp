@@ -3,8 +3,8 @@
 
 #include <mpg/cancel/context.hpp>
 #include <mpg/http/wire.hpp>
-#include <mpg/sched/go.hpp>
 #include <mpg/sched/wait.hpp>
+#include <mpg/sync/wait_group.hpp>
 
 #include <optional>
 
@@ -49,7 +49,7 @@ class client_watch {
         if (stop_) {
             sched::no_unwind whatever_happens; // the task uses this object
             stop_->cancel();
-            watcher_.done().recv(); // not join: its being unwound is not ours
+            watcher_.wait();
             stop_.reset();
         }
         ctx_->cancel();
@@ -60,7 +60,7 @@ class client_watch {
         if (stop_ || gone_ || stopped_ || wire_.in().space() == 0) return;
         stop_.emplace(with_cancel(context::background()));
         wire_.below().set_read_deadline(std::nullopt);
-        watcher_ = spawn([this] {
+        watcher_.go([this] {
             const auto got = wire_.below().read(wire_.in().room(1), *stop_);
             if (got && *got > 0)
                 wire_.in().filled(*got);
@@ -72,7 +72,7 @@ class client_watch {
     wire& wire_;
     const context& server_;
     std::optional<cancel_context> ctx_, stop_;
-    task<void> watcher_;
+    wait_group watcher_;
     bool gone_ = false, stopped_ = false;
 };
 

@@ -86,7 +86,7 @@ class route_table {
 struct core {
     explicit core(server_options o)
         : options(o)
-        , slots(o.max_connections ? static_cast<std::ptrdiff_t>(o.max_connections) : 1)
+        , slots(o.max_connections ? o.max_connections : 1)
         , stopping(with_cancel(context::background()))
         , base(with_cancel(context::background())) {}
 

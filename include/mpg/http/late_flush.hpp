@@ -2,13 +2,11 @@
 #pragma once
 
 #include <mpg/base/clock.hpp>
-#include <mpg/sched/go.hpp>
 #include <mpg/sched/timer.hpp>
 #include <mpg/sched/wait.hpp>
 #include <mpg/sync/wait_group.hpp>
 
 #include <new>
-#include <utility>
 
 namespace mpg::http::detail {
 
@@ -47,24 +45,9 @@ class late_flush : private sched::timer_node {
   private:
     static constexpr base::nanos patience = 1'000'000;
 
-    /// Also tells the end of a task that a stopping runtime never starts.
-    struct sender {
-        late_flush* self;
-        explicit sender(late_flush& f) noexcept
-            : self(&f) {}
-        sender(sender&& other) noexcept
-            : self(std::exchange(other.self, nullptr)) {}
-        ~sender() {
-            if (self) self->sending_.done();
-        }
-        void operator()() { self->send_(*self); }
-    };
-
     void start() noexcept {
-        sending_.add(1);
-        sender s(*this);
         try {
-            go(std::move(s));
+            sending_.go([this] { send_(*this); });
         } catch (const std::bad_alloc&) { // they wait a little longer
         }
     }
