@@ -15,10 +15,10 @@ namespace mpg {
 
 class cancel_context;
 
-/// Tells operations that wait when to give up. A handle of one pointer: copies are the same context. A context is done
-/// when it is cancelled, when its deadline passes, or when its parent is done, and stays done. Every member may be
-/// called by any strand at any time; none suspends. A handle itself is like a plain pointer: not to be assigned while
-/// others use it. A moved-from context is background().
+/// Tells operations that wait when to give up. A handle of one pointer: copies are the same context. A
+/// context is done when it is cancelled, when its deadline passes, or when its parent is done, and stays
+/// done. Every member may be called by any strand at any time; none suspends. A handle itself is like a plain
+/// pointer: not to be assigned while others use it. A moved-from context is background().
 class context {
   public:
     /// The root: never done, no deadline, no values.
@@ -53,7 +53,8 @@ class context {
         cancel::cancel_node* s = source();
         return s ? s->err() : std::error_code{};
     }
-    /// Null until it is done; then the cause that was given first, here or above, or else a std::system_error of err().
+    /// Null until it is done; then the cause that was given first, here or above, or else a std::system_error
+    /// of err().
     std::exception_ptr cause() const {
         cancel::cancel_node* s = source();
         if (!s || !s->is_done()) return nullptr;
@@ -66,8 +67,8 @@ class context {
         if (!s || s->deadline() == base::never) return std::nullopt;
         return base::to_time_point(s->deadline());
     }
-    /// The nearest value of key K on the way to the root, or null. It lives as long as this context. Cost: a step for
-    /// each context on the way.
+    /// The nearest value of key K on the way to the root, or null. It lives as long as this context. Cost: a
+    /// step for each context on the way.
     template <class K> const typename K::type* value() const noexcept {
         for (cancel::node* n = node_; n; n = n->parent)
             if (const void* found = n->find(typeid(K))) return static_cast<const typename K::type*>(found);
@@ -77,7 +78,8 @@ class context {
   private:
     friend class cancel_context;
     friend sched::cancel_source* sched::source_of(const context&) noexcept;
-    template <class K> friend context with_value(const context& parent, std::type_identity_t<typename K::type> v);
+    template <class K>
+    friend context with_value(const context& parent, std::type_identity_t<typename K::type> v);
     friend cancel_context with_deadline(const context& parent, time_point t);
     friend cancel_context with_cancel(const context& parent);
 
@@ -99,8 +101,8 @@ class context {
 
 inline sched::cancel_source* sched::source_of(const context& ctx) noexcept { return ctx.source(); }
 
-/// A context that its owner can cancel; dropping it cancels. Move-only; copies of it as a context do not cancel.
-/// Several strands may cancel at the same time.
+/// A context that its owner can cancel; dropping it cancels. Move-only; copies of it as a context do not
+/// cancel. Several strands may cancel at the same time.
 class cancel_context : public context {
   public:
     /// Never done; something to assign to.
@@ -115,8 +117,8 @@ class cancel_context : public context {
     }
     ~cancel_context() { cancel(); }
 
-    /// When it returns, this context and its descendants are done; the first of all reasons counts. Wakes who waits
-    /// for them; does not suspend.
+    /// When it returns, this context and its descendants are done; the first of all reasons counts. Wakes who
+    /// waits for them; does not suspend.
     void cancel() noexcept { cancel(nullptr); }
     void cancel(std::exception_ptr cause) noexcept {
         if (cancel::cancel_node* s = source()) s->cancel(std::move(cause));
@@ -136,8 +138,9 @@ class cancel_context : public context {
     return child;
 }
 
-/// A child that is done with errc::deadline_exceeded at t, if not earlier; the parent's deadline counts when it is
-/// earlier. On a plain thread the current or default runtime serves it; with none alive: std::logic_error.
+/// A child that is done with errc::deadline_exceeded at t, if not earlier; the parent's deadline counts when
+/// it is earlier. On a plain thread the current or default runtime serves it; with none alive:
+/// std::logic_error.
 [[nodiscard]] inline cancel_context with_deadline(const context& parent, time_point t) {
     cancel::cancel_node* made = context::child_of(parent, base::to_nanos(t));
     cancel_context child(made);
@@ -150,7 +153,8 @@ class cancel_context : public context {
     return with_deadline(parent, base::to_time_point(base::deadline_after(d)));
 }
 
-/// A child with a value for key K, a type { using type = ...; }. It is done when its parent is. One allocation.
+/// A child with a value for key K, a type { using type = ...; }. It is done when its parent is. One
+/// allocation.
 template <class K>
 [[nodiscard]] context with_value(const context& parent, std::type_identity_t<typename K::type> v) {
     auto* made = new cancel::value_node<K>(parent.node_, std::move(v));

@@ -7,16 +7,16 @@
 //   fast path   is_done: one load.
 //   slow path   finish(): decide_ fixes the error and the cause of the first caller; then everybody marks the
 //               source done with what was decided, so that a cancel() that lost returns when it is done, too.
-//               Marking fires the hooks, among them those of the children, under this node's lock: the locks nest
-//               from the parent to the child. decide_ is a leaf.
-//   the races   parent ends / child ends: the child's own end unsubscribes from the parent without holding the
-//               child's lock; the parent's end has unlinked the hook before it fires it. Unlinking twice does no harm.
-//               deadline / last reference: the timer's callback has no reference, and none is dropped in it.
-//               The last reference disarms the timer, which waits for a callback that runs, and unsubscribes from the
-//               parent, which waits for a hook that runs; only then the node is freed. Nobody disarms while he
-//               holds a context's lock, which the callback takes.
-//   costs       with_cancel: one allocation and one lock of the parent. Being cancelled: two locks, one more for each
-//               child.
+//               Marking fires the hooks, among them those of the children, under this node's lock: the locks
+//               nest from the parent to the child. decide_ is a leaf.
+//   the races   parent ends / child ends: the child's own end unsubscribes from the parent without holding
+//               the child's lock; the parent's end has unlinked the hook before it fires it. Unlinking twice
+//               does no harm. deadline / last reference: the timer's callback has no reference, and none is
+//               dropped in it. The last reference disarms the timer, which waits for a callback that runs,
+//               and unsubscribes from the parent, which waits for a hook that runs; only then the node is
+//               freed. Nobody disarms while he holds a context's lock, which the callback takes.
+//   costs       with_cancel: one allocation and one lock of the parent. Being cancelled: two locks, one more
+//               for each child.
 #pragma once
 
 #include <mpg/base/atomic.hpp>
@@ -61,7 +61,8 @@ inline node* share(node* n) noexcept {
 }
 /// In a loop, so that a long chain of contexts does not need a deep stack.
 inline void drop(node* n) noexcept {
-    while (n && n->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) { // acquire pairs with the others' release
+    // acquire: pairs with the release of those who dropped theirs before.
+    while (n && n->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         node* above = n->parent;
         delete n;
         n = above;
@@ -97,8 +98,8 @@ class cancel_node final : public node, public sched::cancel_source {
         if (above_) above_->unsubscribe(upward_);
     }
 
-    /// Joins the parent and starts the clock. Once, before anybody else knows the node. Throws std::logic_error when
-    /// it needs a timer and no runtime is alive.
+    /// Joins the parent and starts the clock. Once, before anybody else knows the node. Throws
+    /// std::logic_error when it needs a timer and no runtime is alive.
     void start() {
         if (above_ && !above_->subscribe(upward_)) {
             inherit();
@@ -113,7 +114,8 @@ class cancel_node final : public node, public sched::cancel_source {
         armed_.store(true, std::memory_order_relaxed); // the node is published later
     }
 
-    /// The first call decides. When it returns, the node is done. Neither under a context's lock nor from a hook.
+    /// The first call decides. When it returns, the node is done. Neither under a context's lock nor from a
+    /// hook.
     void finish(std::error_code err, std::exception_ptr cause) noexcept {
         settle(err, std::move(cause));
         if (above_) above_->unsubscribe(upward_);

@@ -18,12 +18,13 @@
 
 namespace mpg {
 
-/// A group of tasks that does not outlive its scope. The first exception of a task cancels the scope's context, with
-/// that exception as the cause, and is what wait() throws. Its tasks may call go(), cancel() and ctx(); wait() and the
-/// destructor belong to the owner. After golang.org/x/sync/errgroup, and Python's and Kotlin's task groups.
+/// A group of tasks that does not outlive its scope. The first exception of a task cancels the scope's
+/// context, with that exception as the cause, and is what wait() throws. Its tasks may call go(), cancel()
+/// and ctx(); wait() and the destructor belong to the owner. After golang.org/x/sync/errgroup, and Python's
+/// and Kotlin's task groups.
 ///
-/// A task counts until its closure is destroyed, whether it ran, was unwound, or never started. That count's last
-/// change is the last touch of the scope (sync::gate), which may be destroyed then.
+/// A task counts until its closure is destroyed, whether it ran, was unwound, or never started. That count's
+/// last change is the last touch of the scope (sync::gate), which may be destroyed then.
 /// Cost: a context for the scope; for each task what go() costs and 10 ns.
 class scope {
   public:
@@ -31,22 +32,24 @@ class scope {
     explicit scope(const context& parent = context::background()) : ctx_(with_cancel(parent)) {}
     scope(const scope&) = delete;
     scope& operator=(const scope&) = delete;
-    /// Cancels, then waits for all, also while the runtime stops. An exception that nobody waited for is dropped.
+    /// Cancels, then waits for all, also while the runtime stops. An exception that nobody waited for is
+    /// dropped.
     ~scope() {
         cancel();
         sched::no_unwind works_normally;
         running_.wait<reason>();
     }
 
-    /// Starts f() or f(const context&) in a task of the group; f is decay-copied. Waits for a place first when there is
-    /// a limit; only then it may suspend. After a cancel tasks start as ever, with a context that is done.
+    /// Starts f() or f(const context&) in a task of the group; f is decay-copied. Waits for a place first
+    /// when there is a limit; only then it may suspend. After a cancel tasks start as ever, with a context
+    /// that is done.
     template <class F> void go(F&& f) {
         if (places_) places_->acquire();
         // From here on the member gives the place back, whatever throws.
         mpg::go(member<std::decay_t<F>>(*this, std::forward<F>(f)));
     }
-    /// At most n > 0 of its tasks at once, counted from their go(). Throws std::invalid_argument for 0, std::logic_error
-    /// while a task counts. Owner only.
+    /// At most n > 0 of its tasks at once, counted from their go(). Throws std::invalid_argument for 0,
+    /// std::logic_error while a task counts. Owner only.
     void limit(std::size_t n) {
         if (n == 0) throw std::invalid_argument("mpg: limit of scope is zero");
         if (running_.count() != 0) throw std::logic_error("mpg: limit of scope changed while its tasks run");

@@ -13,15 +13,16 @@ namespace mpg {
 
 using std::cv_status;
 
-/// As std::condition_variable, with std::unique_lock<mpg::mutex>, but it wakes in the order in which they came and never
-/// spuriously. However a wait ends, by an exception too, the mutex is locked again. It may be destroyed when all who
-/// wait have been notified.
+/// As std::condition_variable, with std::unique_lock<mpg::mutex>, but it wakes in the order in which they
+/// came and never spuriously. However a wait ends, by an exception too, the mutex is locked again. It may be
+/// destroyed when all who wait have been notified.
 ///
 ///   state       a FIFO of waiters under a spinlock.
-///   wait        link, unlock the mutex, park. The waiter stands in the queue before the mutex is free, so a notify
-///               after the change of the condition finds it. A notify between the unlock and the park is an early claim
-///               of its multi_wait.
-///   the race    notify_one / time-out: a notify whose claim is lost takes the next, so no notification is lost.
+///   wait        link, unlock the mutex, park. The waiter stands in the queue before the mutex is free, so a
+///               notify after the change of the condition finds it. A notify between the unlock and the park
+///               is an early claim of its multi_wait.
+///   the race    notify_one / time-out: a notify whose claim is lost takes the next, so no notification is
+///               lost.
 ///   cost        24 bytes; a notify that finds nobody is one locked section.
 class condition_variable {
   public:

@@ -1,15 +1,15 @@
 // A counter that strands wait for to become zero: what wait_group, latch and scope are made of.
 //
-//   state word  count << 2 | has_waiters << 1 | locked. The lock bit guards the queue and has_waiters, which is
-//               set while the queue is not empty; the count changes at any time.
-//   fast path   change: a compare-exchange, which fails never but under contention. wait: a load that finds all of
-//               the word 0.
+//   state word  count << 2 | has_waiters << 1 | locked. The lock bit guards the queue and has_waiters, which
+//               is set while the queue is not empty; the count changes at any time.
+//   fast path   change: a compare-exchange, which fails never but under contention. wait: a load that finds
+//               all of the word 0.
 //   slow path   the change that makes the count zero while somebody waits takes the lock in the same
-//               compare-exchange, takes all waiters, and clears the word with one read-modify-write. That is its last
-//               touch, after which it wakes them.
-//   the race    one who waits and one who counts down to zero: the waiter sets has_waiters only together with a count
-//               that is not zero. One who counts down and one who destroys: a wait returns at once only when the
-//               whole word is 0, so when nobody who counted down is still inside.
+//               compare-exchange, takes all waiters, and clears the word with one read-modify-write. That is
+//               its last touch, after which it wakes them.
+//   the race    one who waits and one who counts down to zero: the waiter sets has_waiters only together with
+//               a count that is not zero. One who counts down and one who destroys: a wait returns at once
+//               only when the whole word is 0, so when nobody who counted down is still inside.
 //   cost        24 bytes; 5 ns for each change, 1 ns for a wait that need not wait.
 #pragma once
 
@@ -34,8 +34,12 @@ class gate {
     std::uint64_t count() const noexcept {
         return word_.load(std::memory_order_acquire) / one; // pairs with: change
     }
-    /// False, and nothing is changed: it would be negative or too large. Does not touch the gate after the change,
-    /// when that has made the count zero.
+    /// The count is zero, and nobody who made it so is still inside: the gate may be destroyed.
+    bool is_open() const noexcept {
+        return word_.load(std::memory_order_acquire) == 0; // pairs with: change, unlock
+    }
+    /// False, and nothing is changed: it would be negative or too large. Does not touch the gate after the
+    /// change, when that has made the count zero.
     [[nodiscard]] bool change(std::int64_t by) noexcept {
         std::uint64_t s = word_.load(std::memory_order_relaxed);
         for (;;) {
@@ -50,8 +54,9 @@ class gate {
                 }
                 next |= locked;
             }
-            // acq_rel: what was done before the changes is visible to who sees the zero: pairs with itself, is_zero.
-            if (!word_.compare_exchange_weak(s, next, std::memory_order_acq_rel, std::memory_order_relaxed)) continue;
+            // acq_rel: what was done before the changes is visible to who sees the zero: pairs with itself,
+            // is_open, wait.
+            if (!word_.compare_exchange_weak(s, next, std::memory_order_acq_rel)) continue;
             if (opens) open();
             return true;
         }
@@ -60,7 +65,7 @@ class gate {
     template <sched::wait_reason Reason> void wait() {
         sched::suspension_point();
         for (ended how = ended::withdrawn; how == ended::withdrawn;) {
-            if (word_.load(std::memory_order_acquire) == 0) return; // pairs with: change, unlock
+            if (is_open()) return;
             strand self;
             lock();
             if (!announce()) {
@@ -78,8 +83,8 @@ class gate {
         for (std::uint64_t s = word_.load(std::memory_order_relaxed);;) {
             if (s & locked)
                 s = pause_and_load();
-            else if (word_.compare_exchange_weak(s, s | locked, std::memory_order_acquire)) // pairs with: unlock
-                return;
+            else if (word_.compare_exchange_weak(s, s | locked, std::memory_order_acquire))
+                return; // pairs with: unlock
         }
     }
     void unlock() noexcept {

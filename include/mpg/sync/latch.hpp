@@ -8,7 +8,8 @@
 
 namespace mpg {
 
-/// As std::latch. It may be destroyed as soon as wait() has returned. State, fast path, race and cost: sync/gate.hpp.
+/// As std::latch. It may be destroyed as soon as wait() has returned, or try_wait() true. State, fast path,
+/// race and cost: sync/gate.hpp.
 class latch {
   public:
     static constexpr std::ptrdiff_t max() noexcept { return sync::gate::max; }
@@ -18,13 +19,13 @@ class latch {
     latch(const latch&) = delete;
     latch& operator=(const latch&) = delete;
 
-    /// Wakes all who wait when the count becomes zero; does not suspend. Throws std::logic_error, and counts nothing, when
-    /// it would go below zero or n is negative.
+    /// Wakes all who wait when the count becomes zero; does not suspend. Throws std::logic_error, and counts
+    /// nothing, when it would go below zero or n is negative.
     void count_down(std::ptrdiff_t n = 1) {
         if (n < 0) throw std::logic_error("mpg: latch counts down only");
         change(-n);
     }
-    bool try_wait() const noexcept { return gate_.count() == 0; }
+    bool try_wait() const noexcept { return gate_.is_open(); }
     /// May suspend.
     void wait() { gate_.wait<sched::wait_reason::latch>(); }
     void arrive_and_wait(std::ptrdiff_t n = 1) {

@@ -7,10 +7,10 @@
 
 namespace mpg {
 
-/// Mutual exclusion for strands: Lockable and TimedLockable, so for std::lock_guard, std::unique_lock, std::scoped_lock.
-/// Not recursive. A task may unlock on another OS thread than it locked on, and another strand may unlock it. No waiter
-/// starves. It may be destroyed by the next owner as soon as that one has unlocked it. After Go's sync.Mutex; how it
-/// works: sync/mutex_core.hpp.
+/// Mutual exclusion for strands: Lockable and TimedLockable, so for std::lock_guard, std::unique_lock,
+/// std::scoped_lock. Not recursive. A task may unlock on another OS thread than it locked on, and another
+/// strand may unlock it. No waiter starves. It may be destroyed by the next owner as soon as that one has
+/// unlocked it. After Go's sync.Mutex; how it works: sync/mutex_core.hpp.
 class mutex {
   public:
     mutex() = default;

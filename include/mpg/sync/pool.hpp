@@ -10,13 +10,13 @@
 
 namespace mpg {
 
-/// Keeps objects that are not in use, for the next who needs one. Any strand may use it at any time; nothing suspends,
-/// unless the factory does. An object comes back as it was left. A handle may outlive its pool. After Go's sync.Pool,
-/// but what is kept is kept until the pool is destroyed.
+/// Keeps objects that are not in use, for the next who needs one. Any strand may use it at any time; nothing
+/// suspends, unless the factory does. An object comes back as it was left. A handle may outlive its pool.
+/// After Go's sync.Pool, but what is kept is kept until the pool is destroyed.
 ///
 ///   state       a stack of idle objects under a spinlock: the one used last, which is warm, comes first.
-///   cost        7 ns to take and to give back, and the share of the pool that a handle holds; no allocation but for a
-///               new object.
+///   cost        7 ns to take and to give back, and the share of the pool that a handle holds; no allocation
+///               but for a new object.
 template <class T> class pool {
     struct entry {
         T value;
@@ -76,7 +76,8 @@ template <class T> class pool {
     /// New objects are T().
     pool() : pool([] { return T(); }) {}
     /// New objects are factory(), which several strands may call at the same time.
-    explicit pool(std::function<T()> factory) : factory_(std::move(factory)), store_(std::make_shared<store>()) {}
+    explicit pool(std::function<T()> factory)
+        : factory_(std::move(factory)), store_(std::make_shared<store>()) {}
     pool(const pool&) = delete;
     pool& operator=(const pool&) = delete;
 

@@ -10,14 +10,17 @@
 
 namespace mpg {
 
-/// Counts places that strands take, several at once if they like, and give back. FIFO: one who waits for many is not
-/// overtaken by those who want few. Any strand may use it at any time. After golang.org/x/sync/semaphore.
+/// Counts places that strands take, several at once if they like, and give back. FIFO: one who waits for many
+/// is not overtaken by those who want few. Any strand may use it at any time. After
+/// golang.org/x/sync/semaphore.
 ///
 ///   state word  the number of free places, under a spinlock, which guards the queue, too.
 ///   fast path   nobody waits and there are enough: one locked section.
-///   slow path   link, park. release() deducts for each of the first waiters whose wish can be met, and wakes them.
-///   the race    who gives up at the head of the queue lets those behind go on. A grant that meets a time-out lost its
-///               claim and deducts nothing. One who is granted places and then unwound gives them back.
+///   slow path   link, park. release() deducts for each of the first waiters whose wish can be met, and wakes
+///               them.
+///   the race    who gives up at the head of the queue lets those behind go on. A grant that meets a time-out
+///               lost its claim and deducts nothing. One who is granted places and then unwound gives them
+///               back.
 ///   cost        32 bytes; 7 ns for each of acquire and release.
 class semaphore {
   public:

@@ -10,28 +10,31 @@
 
 namespace mpg {
 
-/// SharedTimedLockable. A waiting writer keeps new readers out, and a writer that unlocks lets all readers in that wait
-/// then, before the next writer: so neither starves. A reader must not lock again while it reads: a writer may have come
-/// in between. After Go's sync.RWMutex.
+/// SharedTimedLockable. A waiting writer keeps new readers out, and a writer that unlocks lets all readers in
+/// that wait then, before the next writer: so neither starves. A reader must not lock again while it reads: a
+/// writer may have come in between. After Go's sync.RWMutex.
 ///
-///   state word  readers << 2 | has_waiters << 1 | writer. has_waiters is set while one of the two queues, which a
-///               spinlock guards, is not empty; then somebody holds the mutex.
+///   state word  readers << 2 | has_waiters << 1 | writer. has_waiters is set while one of the two queues,
+///               which a spinlock guards, is not empty; then somebody holds the mutex.
 ///   fast path   one compare-exchange, while has_waiters is clear.
-///   slow path   lock: under the spinlock set has_waiters in the same compare-exchange that finds the mutex held, link,
-///               park. unlock of the last holder: under the spinlock hand the mutex over, so that nobody barges in.
-///   the races   unlock / park: unlock's compare-exchange fails when has_waiters is set, and the spinlock makes it wait
-///               until the waiter has parked. unlock / destroy: the mutex is given up either by a compare-exchange that is
-///               the last touch, or to waiters who do not run before the last touch. A writer that gives up lets the
-///               readers in that only it kept out.
-///   cost        48 bytes; 5 ns each. Readers share one cache line: under many short reads on many CPUs that is the price.
+///   slow path   lock: under the spinlock set has_waiters in the same compare-exchange that finds the mutex
+///               held, link, park. unlock of the last holder: under the spinlock hand the mutex over, so that
+///               nobody barges in.
+///   the races   unlock / park: unlock's compare-exchange fails when has_waiters is set, and the spinlock
+///               makes it wait until the waiter has parked. unlock / destroy: the mutex is given up either by
+///               a compare-exchange that is the last touch, or to waiters who do not run before the last
+///               touch. A writer that gives up lets the readers in that only it kept out.
+///   cost        48 bytes; 5 ns each. Readers share one cache line: under many short reads on many CPUs that
+///               is the price.
 class shared_mutex {
   public:
     shared_mutex() = default;
     shared_mutex(const shared_mutex&) = delete;
     shared_mutex& operator=(const shared_mutex&) = delete;
 
-    /// The forms that wait may suspend; the timed ones throw std::logic_error when they need a timer and no runtime is
-    /// alive. The others do not suspend. try_ forms may fail while others wait, although the mutex could be shared.
+    /// The forms that wait may suspend; the timed ones throw std::logic_error when they need a timer and no
+    /// runtime is alive. The others do not suspend. try_ forms may fail while others wait, although the mutex
+    /// could be shared.
     void lock() { (void)acquire<writing>({}); }
     bool try_lock() noexcept { return try_acquire<writing>(); }
     template <class Rep, class Period> bool try_lock_for(std::chrono::duration<Rep, Period> d) {
@@ -47,7 +50,8 @@ class shared_mutex {
     template <class Rep, class Period> bool try_lock_shared_for(std::chrono::duration<Rep, Period> d) {
         return try_lock_shared() || acquire<reading>({.deadline = sync::deadline_in(d)});
     }
-    template <class Clock, class Duration> bool try_lock_shared_until(std::chrono::time_point<Clock, Duration> t) {
+    template <class Clock, class Duration>
+    bool try_lock_shared_until(std::chrono::time_point<Clock, Duration> t) {
         return try_lock_shared() || acquire<reading>({.deadline = sync::deadline_at(t)});
     }
     void unlock_shared() noexcept { release<reading>(); }
@@ -71,8 +75,8 @@ class shared_mutex {
     template <class Mode> bool try_acquire() noexcept {
         word s = word_.load(std::memory_order_relaxed);
         while (!(s & Mode::excluded_by))
-            if (word_.compare_exchange_weak(s, s + Mode::hold, std::memory_order_acquire)) // pairs with: release
-                return true;
+            if (word_.compare_exchange_weak(s, s + Mode::hold, std::memory_order_acquire))
+                return true; // pairs with: release
         return false;
     }
     template <class Mode> bool acquire(const sync::limit& l) {
@@ -84,7 +88,8 @@ class shared_mutex {
         for (;;) {
             bool get = !(s & Mode::excluded_by);
             word next = get ? s + Mode::hold : s | has_waiters;
-            if (word_.compare_exchange_weak(s, next, std::memory_order_acquire)) return get; // pairs with: release
+            if (word_.compare_exchange_weak(s, next, std::memory_order_acquire))
+                return get; // pairs with: release
         }
     }
     template <class Mode> MPG_NOINLINE bool acquire_slow(const sync::limit& l) {
@@ -137,8 +142,8 @@ class shared_mutex {
             }
         }
     }
-    // By the only holder, with has_waiters set: nobody else changes the word, but under lock_. False: those who
-    // were queued have given up.
+    // By the only holder, with has_waiters set: nobody else changes the word, but under lock_. False: those
+    // who were queued have given up.
     template <class Mode> MPG_NOINLINE bool hand_over() noexcept {
         sync::strand_list woken;
         word next = 0;

@@ -36,28 +36,32 @@ template <class F> class counted_task {
 
 } // namespace sync
 
-/// A counter of what is under way. Any strand may use it at any time. It may be destroyed as soon as wait() has returned,
-/// while the last done() is still on its way out. After Go's sync.WaitGroup; how it works: sync/gate.hpp.
+/// A counter of what is under way. Any strand may use it at any time. It may be destroyed as soon as wait()
+/// has returned, while the last done() is still on its way out. After Go's sync.WaitGroup; how it works:
+/// sync/gate.hpp.
 class wait_group {
   public:
     wait_group() = default;
     wait_group(const wait_group&) = delete;
     wait_group& operator=(const wait_group&) = delete;
 
-    /// Adds n, which may be negative. Throws std::logic_error, and adds nothing, when the counter would go below zero.
-    /// Wakes all who wait when it becomes zero. Does not suspend. Call it before what is counted starts.
+    /// Adds n, which may be negative. Throws std::logic_error, and adds nothing, when the counter would go
+    /// below zero. Wakes all who wait when it becomes zero. Does not suspend. Call it before what is counted
+    /// starts.
     void add(std::ptrdiff_t n = 1) {
         if (!gate_.change(n)) throw std::logic_error("mpg: counter of wait_group out of range");
     }
     /// add(-1).
     void done() { add(-1); }
-    /// Waits until the counter is zero. May suspend. What happened before each done() happens before it returns.
+    /// Waits until the counter is zero. May suspend. What happened before each done() happens before it
+    /// returns.
     void wait() { gate_.wait<sched::wait_reason::wait_group>(); }
-    /// Starts f in a task that counts: add, mpg::go, and done when the task has ended or was destroyed before it
-    /// started. Does not suspend.
+    /// Starts f in a task that counts: add, mpg::go, and done when the task has ended or was destroyed before
+    /// it started. Does not suspend.
     template <class F> void go(F&& f) {
         add(1);
-        mpg::go(sync::counted_task<std::decay_t<F>>(gate_, std::forward<F>(f))); // counts down if f's copy throws
+        // Whatever throws from here on destroys a counted_task, which counts down.
+        mpg::go(sync::counted_task<std::decay_t<F>>(gate_, std::forward<F>(f)));
     }
 
   private:

@@ -1,11 +1,13 @@
-// How the types of this room wait: a FIFO of waiters under a primitive's lock, and one function that waits in it.
+// How the types of this room wait: a FIFO of waiters under a primitive's lock, and one function that waits in
+// it.
 //
-// A wait that only a grant (or a stop) ends is a single park. One that a deadline or a context may end, too, goes
-// through a multi_wait: whoever claims it decides how the wait ends, and a grant that lost the claim goes to the next.
+// A wait that only a grant (or a stop) ends is a single park. One that a deadline or a context may end, too,
+// goes through a multi_wait: whoever claims it decides how the wait ends, and a grant that lost the claim
+// goes to the next.
 //
 //   I1  queued is true of exactly the waiters in their primitive's queue; the primitive's lock guards both.
-//   I2  who takes a waiter from the queue owns its wake-up: he writes what is granted through it, releases the lock
-//       and wakes it; until then its frame, and so the strand's call, cannot end.
+//   I2  who takes a waiter from the queue owns its wake-up: he writes what is granted through it, releases
+//       the lock and wakes it; until then its frame, and so the strand's call, cannot end.
 //   I3  a strand that was granted its wait does not touch the primitive any more, unless its owner says so.
 #pragma once
 
@@ -133,7 +135,8 @@ inline constexpr sched::park_ops single_ops{Reason, &single<Lock>::commit, &sing
 struct many {
     static void commit(void* arg) noexcept { static_cast<sched::multi_wait*>(arg)->commit(); }
     static bool abort(void* arg) noexcept {
-        return static_cast<sched::multi_wait*>(arg)->claim(by_nobody) != sched::multi_wait::claim_result::lost;
+        auto& multi = *static_cast<sched::multi_wait*>(arg);
+        return multi.claim(by_nobody) != sched::multi_wait::claim_result::lost;
     }
 };
 template <sched::wait_reason Reason>
@@ -152,16 +155,19 @@ struct alarm : sched::timer_node {
 struct hook : sched::cancel_hook {
     sched::multi_wait& multi;
     explicit hook(sched::multi_wait& m) noexcept : multi(m) {
-        fire = [](sched::cancel_hook& h) noexcept { claim_and_wake(static_cast<hook&>(h).multi, by_context); };
+        fire = [](sched::cancel_hook& h) noexcept {
+            claim_and_wake(static_cast<hook&>(h).multi, by_context);
+        };
     }
 };
 
 } // namespace detail
 
-/// Waits for one of several things. Preconditions as for wait(); between() runs with the lock released and self in
-/// the queue, so that a grant may come while it runs.
+/// Waits for one of several things. Preconditions as for wait(); between() runs with the lock released and
+/// self in the queue, so that a grant may come while it runs.
 template <sched::wait_reason Reason, class Lock, class Between>
-MPG_NOINLINE ended wait_limited(Lock& lock, wait_queue& queue, strand& self, const limit& l, Between between) {
+MPG_NOINLINE ended wait_limited(Lock& lock, wait_queue& queue, strand& self, const limit& l,
+                                Between between) {
     using namespace detail;
     sched::multi_wait multi;
     alarm timer(multi);
@@ -204,8 +210,9 @@ MPG_NOINLINE ended wait_limited(Lock& lock, wait_queue& queue, strand& self, con
     return winner == by_timer ? ended::timeout : winner == by_context ? ended::cancelled : ended::withdrawn;
 }
 
-/// Waits until self is granted what it waits for, or the limit ends the wait. Preconditions: suspension_point() was
-/// called, lock is held, self is in queue. Afterwards the lock is free and self in no queue. Throws nothing.
+/// Waits until self is granted what it waits for, or the limit ends the wait. Preconditions:
+/// suspension_point() was called, lock is held, self is in queue. Afterwards the lock is free and self in no
+/// queue. Throws nothing.
 template <sched::wait_reason Reason, class Lock>
 ended wait(Lock& lock, wait_queue& queue, strand& self, const limit& l = {}) {
     if (l.none()) [[likely]] {
