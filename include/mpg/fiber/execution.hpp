@@ -9,6 +9,7 @@
 #include <mpg/fiber/context.hpp>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cxxabi.h>
 
@@ -50,16 +51,21 @@ struct thread_anchor {
     }
 };
 
+/// What the sanitizers want to know of an execution; exists only in their builds.
+struct sanitizer_state {
+    void* fake_stack = nullptr;         // AddressSanitizer's, of the suspended execution
+    const void* stack_bottom = nullptr; // lowest address
+    std::size_t stack_bytes = 0;
+    void* tsan_fiber = nullptr;
+};
+
 /// A task's or a scheduler's execution, while it does not run.
 struct execution {
     context ctx;
     exception_state exceptions;
     int error = 0;
     fp_control fp;
-    void* fake_stack = nullptr;  // AddressSanitizer's, of the suspended execution
-    void* tsan_fiber = nullptr;  // ThreadSanitizer's
-    const void* stack_bottom = nullptr; // lowest address and size, for AddressSanitizer; written by its owner
-    std::uint32_t stack_bytes = 0;
+    sanitizer_state* sanitizer = nullptr; // owned; null in ordinary builds
 };
 
 namespace detail {
@@ -84,10 +90,51 @@ MPG_ALWAYS_INLINE void exchange_fp(fp_control& from, const fp_control& to) noexc
 
 } // namespace detail
 
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
+inline void begin_sanitized(execution& self, const void* bottom, std::size_t bytes, [[maybe_unused]] bool thread) {
+    self.sanitizer = new sanitizer_state{nullptr, bottom, bytes, nullptr};
+#if defined(MPG_TSAN)
+    self.sanitizer->tsan_fiber = thread ? __tsan_get_current_fiber() : __tsan_create_fiber(0);
+#endif
+}
+inline void end_sanitized(execution& self, [[maybe_unused]] bool thread) noexcept {
+#if defined(MPG_TSAN)
+    if (!thread) __tsan_destroy_fiber(self.sanitizer->tsan_fiber);
+#endif
+    delete self.sanitizer;
+    self.sanitizer = nullptr;
+}
+#endif
+
+/// When an execution gets its stack, and after it has left it for ever; when a thread becomes a scheduler, and before
+/// it ends. Sanitizer builds note it, ordinary ones do nothing.
+inline void begin_execution([[maybe_unused]] execution& self, [[maybe_unused]] const void* bottom,
+                            [[maybe_unused]] std::size_t bytes) {
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
+    begin_sanitized(self, bottom, bytes, false);
+#endif
+}
+inline void end_execution([[maybe_unused]] execution& self) noexcept {
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
+    end_sanitized(self, false);
+#endif
+}
+inline void begin_scheduler([[maybe_unused]] execution& self, [[maybe_unused]] const void* bottom,
+                            [[maybe_unused]] std::size_t bytes) {
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
+    begin_sanitized(self, bottom, bytes, true);
+#endif
+}
+inline void end_scheduler([[maybe_unused]] execution& self) noexcept {
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
+    end_sanitized(self, true);
+#endif
+}
+
 /// Must be called first thing by code that a switch has just started or resumed. `self`: the execution that runs now.
 MPG_ALWAYS_INLINE void arrived([[maybe_unused]] execution& self) noexcept {
 #if defined(MPG_ASAN)
-    __sanitizer_finish_switch_fiber(self.fake_stack, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(self.sanitizer->fake_stack, nullptr, nullptr);
 #endif
 }
 
@@ -103,10 +150,11 @@ MPG_NOINLINE inline void switch_execution(execution& from, execution& to, const 
     error = to.error;
     detail::exchange_fp(from.fp, to.fp);
 #if defined(MPG_ASAN)
-    __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, to.stack_bottom, to.stack_bytes);
+    __sanitizer_start_switch_fiber(ends ? nullptr : &from.sanitizer->fake_stack, to.sanitizer->stack_bottom,
+                                   to.sanitizer->stack_bytes);
 #endif
 #if defined(MPG_TSAN)
-    __tsan_switch_to_fiber(to.tsan_fiber, 0);
+    __tsan_switch_to_fiber(to.sanitizer->tsan_fiber, 0);
 #endif
     jump(from.ctx, to.ctx);
     arrived(from);

@@ -18,6 +18,9 @@ struct timer_node : base::list_hook {
     /// Runs once at or after the deadline, on a machine with a processor, outside of any task, without locks: it may
     /// ready, claim, take spinlocks, start tasks, and re-arm this node; it must not suspend, throw or take long.
     void (*fire)(timer_node&) noexcept = nullptr;
+    /// The runtime goes away with the node armed: it is detached already and will not fire; may free the node. Null:
+    /// nothing to do.
+    void (*dropped)(timer_node&) noexcept = nullptr;
     base::nanos deadline = 0;
 
     // The wheel's own. Guarded by the wheel's lock, but for wheel, which tells which lock that is.

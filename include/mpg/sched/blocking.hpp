@@ -1,0 +1,131 @@
+// blocking: run what may block its OS thread, without holding up others.
+//
+// The task moves, not the P: it is handed, with its stack, to a machine without a P (a parked one or a new one), and
+// the P goes on at once with the next task. When f has ended the task goes to the back of the global queue. If the P
+// has nothing else at all to do (no task, no timer, no operation in flight) the call stays where it is and the P is
+// put on the idle list, from which it is taken back afterwards unless somebody was faster: then a short call costs
+// no switch.
+#pragma once
+
+#include <mpg/sched/scheduler.hpp>
+#include <mpg/sched/unwind.hpp>
+
+#include <type_traits>
+#include <utility>
+
+namespace mpg::sched {
+
+/// In its extent the current task holds no P.
+class blocking_section {
+  public:
+    blocking_section() {
+        task* t = task_ = current();
+        if (t->is_thread()) return;
+        if (t->blocking == 0) {
+            suspension_point();
+            enter(t);
+        }
+        ++t->blocking;
+        if (t->blocking == 1) t->set_state(task_state::blocking);
+    }
+    ~blocking_section() {
+        task* t = task_;
+        if (t->is_thread() || --t->blocking != 0) return;
+        leave(t);
+        t->rt->blocking_count.fetch_sub(1, std::memory_order_release);
+    }
+    blocking_section(const blocking_section&) = delete;
+    blocking_section& operator=(const blocking_section&) = delete;
+
+  private:
+    static void enter(task* t) {
+        machine* m = this_machine();
+        runtime_state& rt = *t->rt;
+        rt.blocking_count.fetch_add(1, std::memory_order_acq_rel);
+        processor& p = *m->p;
+        if (t->bound) { // it must stay on this thread: the P leaves
+            m->p = nullptr;
+            start_machine(rt, &p, nullptr, false);
+            return;
+        }
+        if (!p.runnext && p.ring.size() == 0 && !p.attention.load(std::memory_order_relaxed) && !p.poll->busy() &&
+            !p.poll->has_work() && p.wheel->next() == base::never && p.poll_lock.try_lock()) {
+            p.poll_lock.unlock();
+            m->p = nullptr;
+            {
+                std::lock_guard hold(rt.idle_lock);
+                p.m.store(nullptr, std::memory_order_relaxed);
+                p.idle = true;
+                p.next_idle = rt.idle_list;
+                rt.idle_list = &p;
+                rt.idle_count.fetch_add(1, std::memory_order_seq_cst);
+            }
+            std::atomic_thread_fence(std::memory_order_seq_cst); // pairs with: published
+            if (work_visible(rt) || p.attention.load(std::memory_order_relaxed)) {
+                if (p.attention.load(std::memory_order_relaxed) && leave_bare(rt, p))
+                    start_machine(rt, &p, nullptr, false);
+                else
+                    wake_one(rt);
+            }
+            return;
+        }
+        static constexpr park_ops ops{wait_reason::blocking,
+                                      [](void* arg) noexcept {
+                                          auto* self = static_cast<task*>(arg);
+                                          push_job(*self->rt, self);
+                                      },
+                                      nullptr};
+        t->set_state(task_state::blocking);
+        switch_away(m, t, ops.commit, t);
+    }
+
+    static bool leave_bare(runtime_state& rt, processor& p) noexcept {
+        std::lock_guard hold(rt.idle_lock);
+        if (!p.idle || p.m.load(std::memory_order_relaxed)) return false;
+        for (processor** at = &rt.idle_list; *at; at = &(*at)->next_idle)
+            if (*at == &p) {
+                *at = p.next_idle;
+                break;
+            }
+        p.idle = false;
+        rt.idle_count.fetch_sub(1, std::memory_order_seq_cst);
+        return true;
+    }
+
+    static void leave(task* t) noexcept {
+        machine* m = this_machine();
+        runtime_state& rt = *t->rt;
+        for (auto& p : rt.ps) {
+            if (p->m.load(std::memory_order_relaxed) == nullptr && leave_bare(rt, *p)) {
+                p->m.store(m, std::memory_order_relaxed);
+                m->p = p.get();
+                t->set_state(task_state::running);
+                return;
+            }
+        }
+        t->set_state(task_state::runnable);
+        switch_away(
+            m, t,
+            [](void* arg) noexcept {
+                auto* self = static_cast<task*>(arg);
+                inject(*self->rt, self);
+            },
+            t);
+    }
+
+    task* task_;
+};
+
+} // namespace mpg::sched
+
+namespace mpg {
+
+/// Calls f, which may block its OS thread (a system call, a std::mutex, getaddrinfo), without holding a P: other tasks
+/// run meanwhile. f runs on the task's own stack; the task may be on another thread afterwards. Returns what f returns,
+/// lets pass what it throws. Suspends. On a plain thread, or inside of another blocking: just calls f.
+template <class F> decltype(auto) blocking(F&& f) {
+    sched::blocking_section section;
+    return std::forward<F>(f)();
+}
+
+} // namespace mpg

@@ -1,0 +1,72 @@
+// How a process ends when it cannot go on, and the list of tasks that is printed then.
+#pragma once
+
+#include <mpg/sched/runtime_state.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <unistd.h>
+
+namespace mpg::sched {
+
+inline void write_all(int fd, const std::string& text) noexcept {
+    for (std::size_t at = 0; at < text.size();) {
+        ssize_t n = ::write(fd, text.data() + at, text.size() - at);
+        if (n <= 0) return;
+        at += static_cast<std::size_t>(n);
+    }
+}
+
+/// Ends the process with status 2, as Go does, without running destructors under the threads that still run.
+[[noreturn]] inline void fatal(const std::string& message) noexcept {
+    write_all(2, "fatal error: " + message + "\n");
+    ::_exit(2);
+}
+
+inline std::string name_of(const task& t) {
+    if (!t.extras || !t.rt) return {};
+    std::lock_guard hold(t.rt->names_lock);
+    return t.extras->name;
+}
+
+/// Calls f(task&) for every record in use. The records may change meanwhile unless the world is stopped.
+template <class F> void for_each_task(runtime_state& rt, F f) {
+    rt.records_lock.lock();
+    record_slab* first = rt.slabs;
+    rt.records_lock.unlock();
+    for (record_slab* s = first; s; s = s->next)
+        for (task& t : s->records)
+            if (t.get_state() != task_state::free && t.get_state() != task_state::ended) f(t);
+}
+
+/// One line: id, name, state, what it waits for and for how long, who started it and where.
+inline std::string describe(const task& t, base::nanos now) {
+    char text[256];
+    task_state state = t.get_state();
+    std::string out = "task " + std::to_string(t.id);
+    if (std::string name = name_of(t); !name.empty()) out += " \"" + name + "\"";
+    if (state == task_state::waiting && t.wait) {
+        out += " [waiting: " + std::string(to_string(t.wait->reason));
+        if (t.since > 0 && now > t.since) out += ", " + std::to_string((now - t.since) / 1'000'000) + " ms";
+        out += "]";
+    } else {
+        out += std::string(" [") + to_string(state) + "]";
+    }
+    std::snprintf(text, sizeof text, ", created by task %llu at %p\n", static_cast<unsigned long long>(t.parent),
+                  t.created_at);
+    return out + text;
+}
+
+inline std::string list_tasks(runtime_state& rt, std::size_t most = 1000) {
+    std::string out;
+    std::size_t n = 0;
+    base::nanos now = base::now();
+    for_each_task(rt, [&](task& t) {
+        if (++n <= most) out += describe(t, now);
+    });
+    if (n > most) out += "... and " + std::to_string(n - most) + " more\n";
+    return out;
+}
+
+} // namespace mpg::sched

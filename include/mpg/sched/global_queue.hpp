@@ -1,0 +1,62 @@
+// The global queue: overflow of the rings, tasks from foreign threads, handed-off work.
+//
+// moodycamel's ConcurrentQueue carries it. That queue is not linearizable: try_dequeue may fail although something is
+// in it. So count_ has the say: incremented before an enqueue, decremented after a dequeue; nobody may sleep while
+// it is not zero.
+#pragma once
+
+#include <mpg/base/atomic.hpp>
+#include <mpg/base/concurrentqueue.hpp>
+#include <mpg/base/spinlock.hpp>
+#include <mpg/sched/task.hpp>
+
+#include <cstddef>
+#include <mutex>
+
+namespace mpg::sched {
+
+class global_queue {
+  public:
+    using queue = moodycamel::ConcurrentQueue<task*>;
+    /// One for each P.
+    struct tokens {
+        explicit tokens(global_queue& q) : producer(q.queue_), consumer(q.queue_) {}
+        moodycamel::ProducerToken producer;
+        moodycamel::ConsumerToken consumer;
+    };
+
+    global_queue() : queue_(1024), foreign_(queue_) {}
+
+    /// From a machine that holds the P of these tokens. Throws std::bad_alloc when out of memory.
+    void push(tokens& of, task* const* tasks, std::size_t n) {
+        count_.fetch_add(n, std::memory_order_seq_cst);
+        if (!queue_.enqueue_bulk(of.producer, tasks, n)) out_of_memory(n);
+    }
+    /// From anybody.
+    void push(task* t) {
+        std::lock_guard hold(foreign_lock_);
+        count_.fetch_add(1, std::memory_order_seq_cst);
+        if (!queue_.enqueue(foreign_, t)) out_of_memory(1);
+    }
+    /// Takes up to most. 0 although size() > 0 is possible: try again.
+    std::size_t pop(tokens& of, task** out, std::size_t most) noexcept {
+        if (size() == 0) return 0;
+        std::size_t n = queue_.try_dequeue_bulk(of.consumer, out, most);
+        if (n != 0) count_.fetch_sub(n, std::memory_order_seq_cst);
+        return n;
+    }
+    std::size_t size() const noexcept { return count_.load(std::memory_order_seq_cst); }
+
+  private:
+    [[noreturn]] void out_of_memory(std::size_t n) {
+        count_.fetch_sub(n, std::memory_order_seq_cst);
+        throw std::bad_alloc();
+    }
+
+    alignas(base::cache_line) base::atomic<std::size_t> count_{0};
+    queue queue_;
+    base::spinlock foreign_lock_; // guards foreign_
+    moodycamel::ProducerToken foreign_;
+};
+
+} // namespace mpg::sched

@@ -1,0 +1,114 @@
+// go: start a task and forget it.
+#pragma once
+
+#include <mpg/sched/timers.hpp>
+#include <mpg/sched/unwind.hpp>
+
+#include <functional>
+#include <stdexcept>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace mpg::sched {
+
+/// The callable and its arguments, decay-copied as by std::thread.
+template <class F, class... A> struct bound_call {
+    F f;
+    [[no_unique_address]] std::tuple<A...> args;
+    template <class G, class... B>
+    explicit bound_call(G&& g, B&&... b) : f(std::forward<G>(g)), args(std::forward<B>(b)...) {}
+    decltype(auto) operator()() {
+        return std::apply([this](A&... a) -> decltype(auto) { return std::invoke(std::move(f), std::move(a)...); },
+                          args);
+    }
+};
+template <class F, class... A> using bound_call_for = bound_call<std::decay_t<F>, std::decay_t<A>...>;
+
+template <class C> void go_body(task& self, void* closure, closure_op op) {
+    struct destroyer {
+        task& t;
+        ~destroyer() { destroy_closure<C>(t); }
+    };
+    run_guarded(self, [&] {
+        destroyer d{self};
+        if (op == closure_op::run) (*static_cast<C*>(closure))();
+    });
+}
+
+/// Queues a task whose closure is in place. The caller has made it by take_record.
+inline void submit(task* t) noexcept {
+    runtime_state& rt = *t->rt;
+    machine* m = this_machine();
+    t->set_state(task_state::fresh);
+    if (m && m->p && m->rt == &rt) [[likely]] {
+        push_ring(*m->p, t);
+        if (!m->p->alone) published(rt);
+    } else {
+        inject(rt, t);
+    }
+}
+
+/// Takes back a record whose closure could not be made.
+inline void cancel_record(task* t) noexcept {
+    runtime_state& rt = *t->rt;
+    t->refs.store(1, std::memory_order_relaxed);
+    free_record(t);
+    rt.foreign_ended.fetch_add(1, std::memory_order_release);
+}
+
+MPG_ALWAYS_INLINE const void* caller() noexcept { return __builtin_return_address(0); }
+
+/// A record set up for a new task of rt.
+inline task* new_task(runtime_state& rt, const void* created_at) {
+    task* t = take_record(rt);
+    machine* m = this_machine();
+    t->created_at = created_at;
+    t->parent = m && m->cur ? m->cur->id : 0;
+    t->wait = nullptr;
+    t->no_unwind = t->blocking = 0;
+    t->unwound_done = false;
+    t->swallowed = 0;
+    return t;
+}
+
+/// The runtime that new work of the caller belongs to. Throws std::logic_error when there is none.
+inline runtime_state& runtime_for_new_work() {
+    machine* m = this_machine();
+    if (m && m->rt) [[likely]] return *m->rt;
+    runtime_state* found = nullptr;
+    registry::instance().with_default([&](runtime_state& rt) { found = &rt; });
+    if (!found) throw std::logic_error("mpg: no runtime is alive to run a task");
+    return *found;
+}
+
+template <class F, class... A> void go_on(runtime_state& rt, const void* created_at, F&& f, A&&... args) {
+    using closure = bound_call_for<F, A...>;
+    if (rt.stopping.load(std::memory_order_relaxed)) [[unlikely]] {
+        closure destroyed(std::forward<F>(f), std::forward<A>(args)...); // as a task that never started
+        return;
+    }
+    task* t = new_task(rt, created_at);
+    try {
+        emplace_closure<closure>(*t, &go_body<closure>, std::forward<F>(f), std::forward<A>(args)...);
+    } catch (...) {
+        cancel_record(t);
+        throw;
+    }
+    submit(t);
+}
+
+} // namespace mpg::sched
+
+namespace mpg {
+
+/// Starts a task that runs f(args...), decay-copied as by std::thread. It belongs to the caller's runtime, on a plain
+/// thread to the default one (std::logic_error when none is alive). An exception that leaves f ends the process.
+/// Does not suspend. About 25 ns; costs a record of 256 bytes until the task starts, then a stack.
+template <class F, class... Args>
+    requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+MPG_ALWAYS_INLINE void go(F&& f, Args&&... args) {
+    sched::go_on(sched::runtime_for_new_work(), sched::caller(), std::forward<F>(f), std::forward<Args>(args)...);
+}
+
+} // namespace mpg

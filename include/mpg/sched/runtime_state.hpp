@@ -1,0 +1,126 @@
+// What the machines of one runtime share.
+#pragma once
+
+#include <mpg/base/spinlock.hpp>
+#include <mpg/fiber/stack_pool.hpp>
+#include <mpg/sched/global_queue.hpp>
+#include <mpg/sched/machine.hpp>
+#include <mpg/sched/options.hpp>
+#include <mpg/sched/processor.hpp>
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace mpg::sched {
+
+/// 256 task records that stand together as long as the runtime.
+struct record_slab {
+    static constexpr std::size_t count = 256;
+    record_slab* next = nullptr;
+    task records[count];
+};
+
+struct runtime_state {
+    explicit runtime_state(const options& o) : opts(o), stacks(o.stack_size) {}
+    runtime_state(const runtime_state&) = delete;
+    runtime_state& operator=(const runtime_state&) = delete;
+    ~runtime_state() {
+        ps.clear(); // first: their wheels may run owners' callbacks
+        while (record_slab* s = slabs) {
+            slabs = s->next;
+            delete s;
+        }
+        while (machine* m = machines) {
+            machines = m->next_all;
+            delete m;
+        }
+    }
+
+    options opts;
+    fiber::stack_pool stacks;
+    global_queue global;
+    std::vector<std::unique_ptr<processor>> ps; // constant after the start
+    netpoll poller_kind = netpoll::none;
+    std::string poller_reason;
+    bool may_spin = false; // more than one CPU
+
+    // The sleep protocol; see idle.hpp.
+    alignas(base::cache_line) base::atomic<std::uint32_t> idle_count{0}; // Ps on the idle list; written under idle_lock
+    base::atomic<std::uint32_t> searching{0};
+    base::spinlock idle_lock;
+    processor* idle_list = nullptr; // idle_lock
+
+    // Machines.
+    alignas(base::cache_line) base::spinlock machines_lock; // guards all below
+    machine* machines = nullptr;
+    machine* spare = nullptr; // parked, without a P
+    std::size_t thread_count = 0, spare_count = 0;
+    task* jobs = nullptr; // blocking tasks without a machine, in order
+    task** jobs_tail = &jobs;
+    base::atomic<std::uint32_t> blocking_count{0}; // tasks in blocking(), or on the way
+
+    // Records.
+    base::spinlock records_lock; // guards all below
+    record_slab* slabs = nullptr;
+    task* free_tasks = nullptr;
+    base::atomic<std::uint64_t> next_id{1}; // ids are dealt out in blocks
+    base::atomic<std::uint64_t> foreign_created{0}, foreign_ended{0};
+
+    base::spinlock names_lock; // guards the names of all tasks
+
+    // Stopping; see stop.hpp.
+    alignas(base::cache_line) base::atomic<bool> stopping{false};
+    base::atomic<std::uint32_t> stopped_ps{0};
+    base::atomic<bool> abandoned{false}; // something did not end in time: nothing may be freed
+    event stopped;
+
+    base::atomic<std::uint64_t> handoffs{0}, dropped_exceptions{0};
+    base::atomic<std::uint32_t> waiting_callers{0}; // threads in run(): they wake nobody
+    void* owner = nullptr;                          // the public runtime
+    runtime_state* next_alive = nullptr;            // the registry's list
+
+    std::uint64_t live() const noexcept {
+        std::uint64_t ended = foreign_ended.load(std::memory_order_acquire), created;
+        for (auto& p : ps) ended += p->ended.load(std::memory_order_acquire);
+        created = foreign_created.load(std::memory_order_acquire);
+        for (auto& p : ps) created += p->created.load(std::memory_order_acquire);
+        return created - ended;
+    }
+};
+
+/// The runtimes that are alive, oldest first; the first is the default one for plain threads.
+class [[gnu::visibility("default")]] registry {
+  public:
+    static registry& instance() noexcept {
+        static registry& r = *new registry;
+        return r;
+    }
+    void add(runtime_state& rt) noexcept {
+        std::lock_guard hold(lock_);
+        runtime_state** at = &first_;
+        while (*at) at = &(*at)->next_alive;
+        *at = &rt;
+    }
+    void remove(runtime_state& rt) noexcept {
+        std::lock_guard hold(lock_);
+        for (runtime_state** at = &first_; *at; at = &(*at)->next_alive)
+            if (*at == &rt) {
+                *at = rt.next_alive;
+                return;
+            }
+    }
+    /// Calls f(runtime_state&) of the default runtime, which cannot go away meanwhile. False: none is alive.
+    template <class F> bool with_default(F f) {
+        std::lock_guard hold(lock_);
+        if (!first_) return false;
+        f(*first_);
+        return true;
+    }
+
+  private:
+    base::spinlock lock_;
+    runtime_state* first_ = nullptr;
+};
+
+} // namespace mpg::sched

@@ -1,0 +1,50 @@
+// Sleeping.
+#pragma once
+
+#include <mpg/sched/timers.hpp>
+#include <mpg/sched/unwind.hpp>
+#include <mpg/sched/yield.hpp>
+
+#include <chrono>
+
+namespace mpg::sched {
+
+struct sleeper : timer_node {
+    task* who = current();
+};
+
+inline void sleep_until(base::nanos deadline) {
+    suspension_point();
+    if (deadline <= base::now()) return yield();
+    sleeper s;
+    if (s.who->is_thread()) {
+        ::timespec ts{static_cast<time_t>(deadline / 1'000'000'000), static_cast<long>(deadline % 1'000'000'000)};
+        while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, nullptr) == EINTR) {}
+        return;
+    }
+    s.deadline = deadline;
+    s.fire = [](timer_node& n) noexcept { ready_later(static_cast<sleeper&>(n).who); };
+    // Armed by commit: it cannot fire before the registers are saved. On a plain machine arm does not throw.
+    static constexpr park_ops ops{wait_reason::sleep,
+                                  [](void* arg) noexcept {
+                                      auto* n = static_cast<sleeper*>(arg);
+                                      arm(*n, n->deadline);
+                                  },
+                                  [](void* arg) noexcept { return disarm(*static_cast<sleeper*>(arg)); }};
+    park(ops, &s);
+    disarm(s); // its callback has ended
+    suspension_point();
+}
+
+} // namespace mpg::sched
+
+namespace mpg {
+
+/// Suspends this task (or blocks this plain thread) for at least d; nanoseconds::max() is for ever. A d of zero or less
+/// yields. Late by at most a tick of 65.5 us on an idle machine.
+inline void sleep_for(duration d) { sched::sleep_until(base::deadline_after(d)); }
+
+/// As sleep_for, until t.
+inline void sleep_until(time_point t) { sched::sleep_until(base::to_nanos(t)); }
+
+} // namespace mpg

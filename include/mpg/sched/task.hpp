@@ -1,0 +1,118 @@
+// G: the record of a task.
+//
+// A task is a record first and a stack later: go() stores the closure here and queues the record; a stack is bound when
+// the task first runs and given back when it ends. Records are 256 bytes, pooled per P, and stand in slabs that live
+// as long as the runtime, so that all tasks can be enumerated without a list that every go() would have to lock.
+//
+// A plain OS thread that waits has a record too (rt == nullptr), so that no primitive needs to tell them apart.
+#pragma once
+
+#include <mpg/base/atomic.hpp>
+#include <mpg/base/clock.hpp>
+#include <mpg/base/config.hpp>
+#include <mpg/fiber/execution.hpp>
+#include <mpg/sched/wait.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <new>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+namespace mpg::sched {
+
+struct machine;
+struct runtime_state;
+struct task;
+
+/// Written by whoever owns the task at that time (the queue it is on, the machine that runs it, the waker that has
+/// claimed it); read by dumps and statistics, which only want a recent value.
+enum class task_state : std::uint8_t {
+    free,     // in a pool of records; no stack
+    fresh,    // on a run queue, not started: no stack; the machine that takes it moves it on
+    runnable, // on a run queue (runnext, a ring, the global queue); its stack is at rest
+    running,  // on a machine with a P; the machine owns the stack
+    waiting,  // parked: its waiter is linked somewhere; who unlinks it moves it on
+    blocking, // on a machine without a P, or on the way to one, in blocking()
+    ended,    // its record is kept for a handle only
+};
+
+constexpr const char* to_string(task_state s) noexcept {
+    constexpr const char* names[] = {"free", "runnable", "runnable", "running", "waiting", "blocking", "ended"};
+    return names[static_cast<unsigned>(s)];
+}
+
+/// Type-erased closure: run does what the task is for and destroys the closure, destroy only destroys it.
+enum class closure_op : std::uint8_t { run, destroy };
+using closure_fn = void (*)(task& self, void* closure, closure_op);
+
+/// What few tasks have; made on first use by the task itself.
+struct task_extras {
+    std::string name;                             // written by the task under names_lock of its runtime
+    void* locals = nullptr;                       // task_local values; the task's own
+    void (*destroy_locals)(void*) noexcept = nullptr;
+};
+
+struct alignas(base::cache_line) task {
+    fiber::execution ex; // while suspended
+
+    task* next = nullptr;        // link of the queue or pool it is on
+    runtime_state* rt = nullptr; // constant from creation to end; null for a thread's stand-in
+    std::uint64_t id = 0;
+    char* stack = nullptr; // low end; the machine that runs it
+    closure_fn body = nullptr;
+
+    const park_ops* wait = nullptr; // while waiting: written before the park, read with the world stopped
+    void* wait_arg = nullptr;
+    base::nanos since = 0; // start of the wait, coarse
+
+    const void* created_at = nullptr; // a return address in the code that started it
+    std::uint64_t parent = 0;         // id of the task that started it
+    task_extras* extras = nullptr;
+
+    base::atomic<task_state> state{task_state::free};
+    base::atomic<bool> withdrawn{false}; // by a stop; read after the park
+    std::uint8_t no_unwind = 0;          // depth; the task's own
+    std::uint8_t blocking = 0;           // depth of blocking(); the task's own
+    bool on_heap = false;                // the closure; its address then stands in storage
+    bool unwound_done = false;           // it ends because of unwound, which is no swallowing
+    std::uint16_t swallowed = 0;         // how often it has swallowed unwound
+    machine* bound = nullptr;            // thread_lock: the only machine that may run it
+
+    base::atomic<std::uint32_t> refs{1}; // the run itself, and a handle
+    base::atomic<std::uint32_t> futex{0}; // a stand-in waits here
+
+    static constexpr std::size_t storage_bytes = 96;
+    alignas(16) std::byte storage[storage_bytes];
+
+    void* closure() noexcept { return on_heap ? *std::launder(reinterpret_cast<void**>(storage)) : storage; }
+    bool is_thread() const noexcept { return rt == nullptr; }
+    void set_state(task_state s) noexcept { state.store(s, std::memory_order_relaxed); }
+    task_state get_state() const noexcept { return state.load(std::memory_order_relaxed); }
+};
+static_assert(sizeof(task) <= 256);
+
+/// Places a closure of type C into the record, inline when it fits.
+template <class C, class... A> C& emplace_closure(task& t, closure_fn body, A&&... args) {
+    C* made;
+    if constexpr (sizeof(C) <= task::storage_bytes && alignof(C) <= 16) {
+        made = ::new (static_cast<void*>(t.storage)) C(std::forward<A>(args)...);
+        t.on_heap = false;
+    } else {
+        made = new C(std::forward<A>(args)...);
+        ::new (static_cast<void*>(t.storage)) void*(made);
+        t.on_heap = true;
+    }
+    t.body = body;
+    return *made;
+}
+template <class C> void destroy_closure(task& t) noexcept {
+    C* c = static_cast<C*>(t.closure());
+    if (t.on_heap)
+        delete c;
+    else
+        c->~C();
+}
+
+} // namespace mpg::sched

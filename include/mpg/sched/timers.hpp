@@ -1,0 +1,47 @@
+// Arming timers: which wheel, and who must be told.
+#pragma once
+
+#include <mpg/sched/scheduler.hpp>
+
+#include <stdexcept>
+
+namespace mpg::sched {
+
+inline void arm_in(processor& p, timer_node& node, base::nanos deadline, bool own) noexcept {
+    if (p.wheel->arm(node, deadline) && !own) p.poll->wake();
+}
+
+inline void arm(timer_node& node, base::nanos deadline) {
+    if (deadline == base::never) return;
+    machine* m = this_machine();
+    // A callback that arms its own node again does it in the wheel that fires it: disarm waits there.
+    if (timer_wheel* w = node.wheel.load(std::memory_order_relaxed); w && w->is_firing(node)) {
+        w->arm(node, deadline);
+        return;
+    }
+    if (m && m->p) return arm_in(*m->p, node, deadline, true);
+    if (m && m->rt) return arm_in(*m->rt->ps[0], node, deadline, false); // in blocking()
+    if (!registry::instance().with_default([&](runtime_state& rt) { arm_in(*rt.ps[0], node, deadline, false); }))
+        throw std::logic_error("mpg: a timer needs a runtime, and none is alive");
+}
+
+inline bool disarm(timer_node& node) noexcept {
+    timer_wheel* w = node.wheel.load(std::memory_order_acquire); // pairs with: timer_wheel::arm
+    return w && w->disarm(node);
+}
+
+inline poller* current_poller() noexcept {
+    machine* m = this_machine();
+    if (m && m->p) return m->p->poll.get();
+    if (m && m->rt) return m->rt->ps[0]->poll.get();
+    poller* p = nullptr;
+    registry::instance().with_default([&](runtime_state& rt) { p = rt.ps[0]->poll.get(); });
+    return p;
+}
+
+[[gnu::visibility("default")]] inline poller_factory& the_poller_factory() noexcept {
+    static poller_factory factory = nullptr;
+    return factory;
+}
+
+} // namespace mpg::sched

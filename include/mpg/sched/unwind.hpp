@@ -1,0 +1,74 @@
+// Unwinding the tasks of a runtime that stops: where unwound is thrown, and what happens to it.
+#pragma once
+
+#include <mpg/sched/scheduler.hpp>
+
+#include <exception>
+
+namespace mpg::sched {
+
+inline constexpr std::uint16_t most_swallowed = 100;
+
+/// A task that swallows unwound again and again is given up: its stack stays as it is, and nothing runs on it.
+[[noreturn]] MPG_NOINLINE inline void give_up_task(task* t) noexcept {
+    static constexpr park_ops never{wait_reason::stopped,
+                                    [](void* arg) noexcept {
+                                        auto* rt = static_cast<runtime_state*>(arg);
+                                        rt->foreign_ended.fetch_add(1, std::memory_order_release);
+                                    },
+                                    [](void*) noexcept { return false; }};
+    ++t->no_unwind;
+    for (;;) park(never, t->rt);
+}
+
+MPG_NOINLINE inline void suspension_point_slow(task* t) {
+    if (t->is_thread() || t->no_unwind != 0 || std::uncaught_exceptions() != 0) return;
+    if (t->swallowed >= most_swallowed) give_up_task(t);
+    throw unwound();
+}
+
+inline void suspension_point() {
+    machine* m = this_machine();
+    if (m && m->rt && m->rt->stopping.load(std::memory_order_relaxed)) [[unlikely]]
+        if (m->cur) suspension_point_slow(m->cur);
+}
+
+inline no_unwind::no_unwind() noexcept : task_(current()) { ++task_->no_unwind; }
+inline no_unwind::~no_unwind() { --task_->no_unwind; }
+
+/// The body of every task: runs f, and deals with what leaves it.
+template <class F> void run_guarded(task& self, F&& f) noexcept {
+    try {
+        std::forward<F>(f)();
+    } catch (const unwound&) {
+        self.unwound_done = true;
+    } catch (...) {
+        std::string text = "mpg: an exception left task " + std::to_string(self.id);
+        if (std::string name = name_of(self); !name.empty()) text += " \"" + name + "\"";
+        char site[64];
+        std::snprintf(site, sizeof site, ", created at %p", self.created_at);
+        text += site;
+        try {
+            throw;
+        } catch (const std::exception& e) {
+            text += std::string(": ") + e.what();
+        } catch (...) {
+            text += ": not a std::exception";
+        }
+        write_all(2, text + "\n");
+        std::terminate();
+    }
+}
+
+} // namespace mpg::sched
+
+inline mpg::unwound::~unwound() {
+    if (copy_) return;
+    sched::task* t = sched::current();
+    if (t->is_thread() || t->unwound_done) return;
+    if (t->swallowed++ == 0) {
+        std::string name = sched::name_of(*t);
+        sched::write_all(2, "mpg: unwound was swallowed by a catch in task " + std::to_string(t->id) +
+                                (name.empty() ? "" : " \"" + name + "\"") + "; let it pass\n");
+    }
+}
