@@ -2,16 +2,149 @@
 set(MPG_HEADERS
     include/mpg/base/atomic.hpp
     include/mpg/base/clock.hpp
+    include/mpg/base/concurrentqueue.hpp
     include/mpg/base/config.hpp
     include/mpg/base/error.hpp
     include/mpg/base/intrusive_list.hpp
     include/mpg/base/random.hpp
     include/mpg/base/spinlock.hpp
+    include/mpg/cancel/context.hpp
+    include/mpg/cancel/context_state.hpp
+    include/mpg/cancel/runtime.hpp
+    include/mpg/cancel/scope.hpp
+    include/mpg/cancel/task_handle.hpp
+    include/mpg/chan.hpp
+    include/mpg/chan/after.hpp
+    include/mpg/chan/after_func.hpp
+    include/mpg/chan/boxed.hpp
+    include/mpg/chan/case.hpp
+    include/mpg/chan/chan.hpp
+    include/mpg/chan/channel.hpp
+    include/mpg/chan/core.hpp
+    include/mpg/chan/elastic.hpp
+    include/mpg/chan/elastic_core.hpp
+    include/mpg/chan/elastic_state.hpp
+    include/mpg/chan/element.hpp
+    include/mpg/chan/handle.hpp
+    include/mpg/chan/operation.hpp
+    include/mpg/chan/recv_side.hpp
+    include/mpg/chan/select.hpp
+    include/mpg/chan/select_case.hpp
+    include/mpg/chan/select_set.hpp
+    include/mpg/chan/send_side.hpp
+    include/mpg/chan/status.hpp
+    include/mpg/chan/ticker.hpp
+    include/mpg/chan/timed_channel.hpp
+    include/mpg/chan/timer.hpp
+    include/mpg/chan/wait_many.hpp
+    include/mpg/context.hpp
     include/mpg/fiber/context.hpp
     include/mpg/fiber/execution.hpp
+    include/mpg/fiber/stack_pool.hpp
+    include/mpg/http.hpp
+    include/mpg/http/body.hpp
+    include/mpg/http/client.hpp
+    include/mpg/http/client_exchange.hpp
+    include/mpg/http/client_pool.hpp
+    include/mpg/http/client_url.hpp
+    include/mpg/http/client_watch.hpp
+    include/mpg/http/connection.hpp
+    include/mpg/http/core.hpp
+    include/mpg/http/date.hpp
+    include/mpg/http/exchange.hpp
+    include/mpg/http/field.hpp
+    include/mpg/http/header_scanner.hpp
+    include/mpg/http/late_flush.hpp
+    include/mpg/http/link.hpp
+    include/mpg/http/message_parser.hpp
+    include/mpg/http/options.hpp
+    include/mpg/http/pattern.hpp
+    include/mpg/http/registry.hpp
+    include/mpg/http/request.hpp
+    include/mpg/http/request_parser.hpp
+    include/mpg/http/response.hpp
+    include/mpg/http/response_parser.hpp
+    include/mpg/http/router.hpp
+    include/mpg/http/server.hpp
+    include/mpg/http/status.hpp
+    include/mpg/http/url.hpp
+    include/mpg/http/wire.hpp
+    include/mpg/io.hpp
+    include/mpg/io/clock_driver.hpp
+    include/mpg/io/copy.hpp
+    include/mpg/io/descriptor.hpp
+    include/mpg/io/driver.hpp
+    include/mpg/io/drivers.hpp
+    include/mpg/io/epoll_driver.hpp
+    include/mpg/io/epoll_set.hpp
+    include/mpg/io/expected.hpp
+    include/mpg/io/file.hpp
+    include/mpg/io/result.hpp
+    include/mpg/io/ring.hpp
+    include/mpg/io/signal.hpp
+    include/mpg/io/syscall.hpp
+    include/mpg/io/thread_waiter.hpp
+    include/mpg/io/transfer.hpp
+    include/mpg/io/turn.hpp
+    include/mpg/io/uring_driver.hpp
+    include/mpg/mpg.hpp
+    include/mpg/net.hpp
+    include/mpg/net/address.hpp
+    include/mpg/net/endpoint.hpp
+    include/mpg/net/resolve.hpp
+    include/mpg/net/socket.hpp
+    include/mpg/net/stream_socket.hpp
+    include/mpg/net/tcp.hpp
+    include/mpg/net/tcp_listener.hpp
+    include/mpg/net/tcp_stream.hpp
+    include/mpg/net/udp.hpp
+    include/mpg/net/unix.hpp
+    include/mpg/runtime.hpp
+    include/mpg/sched/blocking.hpp
     include/mpg/sched/cancel.hpp
+    include/mpg/sched/cpu_quota.hpp
+    include/mpg/sched/fatal.hpp
+    include/mpg/sched/futex.hpp
+    include/mpg/sched/global_queue.hpp
+    include/mpg/sched/go.hpp
+    include/mpg/sched/idle.hpp
+    include/mpg/sched/machine.hpp
+    include/mpg/sched/options.hpp
     include/mpg/sched/poller.hpp
+    include/mpg/sched/processor.hpp
+    include/mpg/sched/run_queue.hpp
+    include/mpg/sched/runtime_state.hpp
+    include/mpg/sched/scheduler.hpp
+    include/mpg/sched/sleep.hpp
+    include/mpg/sched/stop.hpp
+    include/mpg/sched/task.hpp
+    include/mpg/sched/task_local.hpp
+    include/mpg/sched/this_task.hpp
+    include/mpg/sched/thread_lock.hpp
     include/mpg/sched/timer.hpp
+    include/mpg/sched/timer_wheel.hpp
+    include/mpg/sched/timers.hpp
+    include/mpg/sched/unwind.hpp
+    include/mpg/sched/unwound.hpp
     include/mpg/sched/wait.hpp
     include/mpg/sched/wait_reason.hpp
+    include/mpg/sched/yield.hpp
+    include/mpg/scope.hpp
+    include/mpg/select.hpp
+    include/mpg/signal.hpp
+    include/mpg/sync.hpp
+    include/mpg/sync/barrier.hpp
+    include/mpg/sync/condition_variable.hpp
+    include/mpg/sync/gate.hpp
+    include/mpg/sync/latch.hpp
+    include/mpg/sync/mutex.hpp
+    include/mpg/sync/mutex_core.hpp
+    include/mpg/sync/once.hpp
+    include/mpg/sync/pool.hpp
+    include/mpg/sync/semaphore.hpp
+    include/mpg/sync/shared_mutex.hpp
+    include/mpg/sync/wait_group.hpp
+    include/mpg/sync/waiting.hpp
+    include/mpg/task.hpp
+    include/mpg/time.hpp
 )
