@@ -100,7 +100,7 @@ class with_procs : public ::testing::TestWithParam<unsigned> {
 
 #define MPG_TEST_PROCS(suite)                                                                                 \
     INSTANTIATE_TEST_SUITE_P(procs, suite, ::testing::ValuesIn(::mpg::test::all_procs),                       \
-                             [](const auto& info) { return std::to_string(info.param); })
+                             [](const auto& of) { return std::to_string(of.param); })
 
 /// Waits until pred() holds and says whether it came to. The limit is a watchdog, not a part of any test's logic.
 template <class Pred>
@@ -175,11 +175,13 @@ struct mappings {
 inline mappings count_mappings() {
     mappings m;
     std::ifstream smaps("/proc/self/smaps");
+    unsigned long first = 0, last = 0;
     for (std::string line; std::getline(smaps, line);) {
-        if (line.rfind("VmFlags:", 0) == 0)
-            m.slabs += line.find(" nh") != std::string::npos; // MADV_NOHUGEPAGE
+        if (line.rfind("VmFlags:", 0) == 0) // MADV_NOHUGEPAGE; the C library's thread stacks, too, but they are small
+            m.slabs += line.find(" nh") != std::string::npos && last - first >= 64u << 20;
         else if (line.find("kB") == std::string::npos && line.find('-') != std::string::npos) {
             ++m.lines;
+            std::sscanf(line.c_str(), "%lx-%lx", &first, &last);
             m.rings += line.find("[io_uring]") != std::string::npos;
         }
     }
