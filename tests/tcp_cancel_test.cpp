@@ -257,6 +257,7 @@ TEST_P(tcp_close, a_late_operation_never_meets_a_reused_number) {
 }
 
 TEST_P(tcp_stop, unwinds_operations_in_flight) {
+    const std::vector<std::byte> big(16 << 20);
     for (int round = 0; round != 20; ++round) {
         std::atomic<int> unwound{0}, started{0};
         struct counter {
@@ -273,9 +274,8 @@ TEST_P(tcp_stop, unwinds_operations_in_flight) {
                     ++started;
                     (void)p->server.read(buffer);
                 });
-                mpg::go([p, &unwound, &started] {
+                mpg::go([p, &big, &unwound, &started] {
                     counter c{unwound};
-                    const std::vector<std::byte> big(16 << 20);
                     ++started;
                     (void)p->server.write(big);
                 });

@@ -125,6 +125,8 @@ class driver : public sched::poller {
     /// Completes operations, and others have been collected that will go to the kernel together: one more
     /// costs less than a system call of its own.
     virtual bool batching() const noexcept { return false; }
+
+    std::uint32_t begun = 0; // operations; written by the machine that holds the processor. See turn::pace
 };
 
 /// The driver of the processor that runs this task. Do not keep it over anything that may park.
