@@ -2,6 +2,7 @@
 #include "http_support.hpp"
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <fcntl.h>
 #include <memory>
@@ -235,6 +236,8 @@ TEST_P(http_server, goes_on_after_it_ran_out_of_descriptors) {
         http_peer before = s.connect();
         EXPECT_EQ(before.get("/ok").status, 200);
 
+        // UBSan looks at a category's type for the first time through a pipe, which would need descriptors.
+        EXPECT_EQ(std::error_code(EMFILE, std::system_category()), std::errc::too_many_files_open);
         ::rlimit old;
         ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &old), 0);
         const int next = ::dup(0); // the lowest number that is free
