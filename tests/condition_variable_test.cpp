@@ -16,6 +16,17 @@ using namespace std::chrono_literals;
 struct condition_variable : mpg::test::with_procs {};
 MPG_TEST_PROCS(condition_variable);
 
+/// Until pred() is true under m.
+template <class Pred> void until(mpg::mutex& m, Pred pred) {
+    for (;;) {
+        {
+            std::lock_guard guard(m);
+            if (pred()) return;
+        }
+        mpg::yield();
+    }
+}
+
 TEST_P(condition_variable, wakes_in_order) {
     run([] {
         mpg::mutex m;
@@ -31,19 +42,11 @@ TEST_P(condition_variable, wakes_in_order) {
                 order.push_back(i);
                 turn = i + 1;
             });
-            for (std::unique_lock lock(m); waiting != i + 1;) {
-                lock.unlock();
-                mpg::yield();
-                lock.lock();
-            }
+            until(m, [&] { return waiting == i + 1; });
         }
         for (int i = 0; i < 10; ++i) {
             c.notify_one();
-            for (std::unique_lock lock(m); turn != i + 1;) {
-                lock.unlock();
-                mpg::yield();
-                lock.lock();
-            }
+            until(m, [&] { return turn == i + 1; });
         }
         tasks.wait();
         EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}));
