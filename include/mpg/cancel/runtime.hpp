@@ -63,11 +63,16 @@ class runtime {
         if (stopped_) throw std::logic_error("mpg: the runtime is stopped");
         cancel::result_state<result> state;
         sched::event ended;
-        auto body = [&state, &ended, main = std::move(main)]() mutable {
+        auto body = [&state, &ended, &rt = *rt_, main = std::move(main)]() mutable {
             struct at_end {
+                sched::runtime_state& rt;
                 sched::event& e;
-                ~at_end() { e.set(); }
-            } last{ended};
+                ~at_end() {
+                    // From here on the caller is no waiting thread: it will stop the runtime, or ask more of it.
+                    rt.waiting_callers.fetch_sub(1, std::memory_order_acq_rel);
+                    e.set();
+                }
+            } last{rt, ended};
             try {
                 state.run(main);
             } catch (const unwound&) {
@@ -77,12 +82,14 @@ class runtime {
                 state.error = std::current_exception();
             }
         };
-        sched::go_on(*rt_, __builtin_return_address(0), std::move(body));
-        auto wait = [&] {
-            rt_->waiting_callers.fetch_add(1, std::memory_order_acq_rel);
-            ended.wait();
+        rt_->waiting_callers.fetch_add(1, std::memory_order_acq_rel); // until main's end
+        try {
+            sched::go_on(*rt_, __builtin_return_address(0), std::move(body));
+        } catch (...) {
             rt_->waiting_callers.fetch_sub(1, std::memory_order_acq_rel);
-        };
+            throw;
+        }
+        auto wait = [&] { ended.wait(); };
         if (sched::this_machine() && sched::this_machine()->rt)
             blocking(wait);
         else

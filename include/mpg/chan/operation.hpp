@@ -70,12 +70,13 @@ template <class Op> outcome try_now(Op& op) {
     return op.result;
 }
 
-/// Waits until it is done or closed. locked: the caller holds the lock and has found that it has to wait.
-template <class Op>
-MPG_NOINLINE outcome wait_single(Op& op, const sched::park_ops& ops, bool locked = false) {
+/// Waits until it is done or closed. locked: the caller has called suspension_point, holds the lock, and has found that
+/// it has to wait.
+template <class Op> MPG_NOINLINE outcome wait_single(Op& op, const sched::park_ops& ops, bool locked = false) {
     channel_core& c = *op.core;
     for (;;) {
         if (!locked) {
+            sched::suspension_point();
             c.lock.lock();
             op.peer = nullptr;
             op.result = op.attempt();
@@ -85,12 +86,6 @@ MPG_NOINLINE outcome wait_single(Op& op, const sched::park_ops& ops, bool locked
             }
         }
         locked = false;
-        try {
-            sched::suspension_point();
-        } catch (...) {
-            c.lock.unlock();
-            throw;
-        }
         chan_waiter node;
         node.who = sched::current();
         op.prepare(node);
@@ -108,6 +103,7 @@ MPG_NOINLINE outcome wait_single(Op& op, const sched::park_ops& ops, bool locked
 template <class Op>
 chan_status wait_limited(Op& op, std::chrono::nanoseconds after, sched::cancel_source* source,
                          const sched::park_ops& ops) {
+    sched::suspension_point();
     if (source && source->is_done()) return chan_status::cancelled;
     if (op.looks_ready() && try_now(op) != outcome::blocked)
         return op.result == outcome::done ? chan_status::ok : chan_status::closed;

@@ -27,6 +27,7 @@ template <class T> void recv(channel<T>* c, std::optional<T>& out) {
         wait_forever(forever_ops<sched::wait_reason::chan_nil>);
     if constexpr (inline_element<T>) {
         chan_waiter* peer = nullptr;
+        sched::suspension_point();
         c->lock.lock();
         outcome result = c->take(out, peer);
         if (result == outcome::blocked) {

@@ -27,6 +27,7 @@ template <class... Cases> class static_select {
 
   public:
     MPG_ALWAYS_INLINE static std::size_t run(Cases&... cases) {
+        if constexpr (otherwise_count == 0) sched::suspension_point();
         (cases.begin(), ...);
         std::size_t chosen = choose(std::index_sequence_for<Cases...>(), cases...);
         std::size_t i = 0;

@@ -67,6 +67,7 @@ class select_set {
     std::size_t wait() {
         if (entries_.empty())
             channels::wait_forever(channels::forever_ops<sched::wait_reason::select_no_cases>);
+        if (!has_otherwise_) sched::suspension_point();
         for (auto& e : entries_) e->begin();
         channels::case_table table{cases_.data(), static_cast<std::uint32_t>(cases_.size()), order_.data(),
                                    locks_.data()};

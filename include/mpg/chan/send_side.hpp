@@ -25,6 +25,7 @@ template <class T> void send(channel<T>* c, T& v) {
     outcome result;
     if constexpr (inline_element<T>) {
         chan_waiter* peer = nullptr;
+        sched::suspension_point();
         c->lock.lock();
         result = c->offer(std::move(v), peer);
         if (result == outcome::done) [[likely]] {

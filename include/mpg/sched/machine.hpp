@@ -39,7 +39,7 @@ struct machine {
 
     machine* next_all = nullptr; // all machines of a runtime; machines_lock
     ::pthread_t thread{};
-    bool exit = false;           // with wake: leave the thread function
+    base::atomic<bool> exit{false}; // with wake: leave the thread function
 };
 
 } // namespace mpg::sched

@@ -563,7 +563,7 @@ inline void park_machine(machine* m) noexcept {
 }
 
 inline void machine_loop(machine* m) {
-    while (!m->exit) {
+    while (!m->exit.load(std::memory_order_relaxed)) {
         task* t = std::exchange(m->job, nullptr);
         if (!t) {
             if (m->locked) { // its task waits: let another machine have the P

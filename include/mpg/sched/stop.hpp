@@ -118,7 +118,7 @@ inline void stop_runtime(runtime_state& rt) {
         all = rt.machines;
     }
     for (machine* m = all; m; m = m->next_all) {
-        m->exit = true;
+        m->exit.store(true, std::memory_order_relaxed);
         m->wake.set();
     }
     for (machine* m = all; m; m = m->next_all) ::pthread_join(m->thread, nullptr);

@@ -121,7 +121,7 @@ class shared_mutex {
         lock_.lock();
         word s = word_.load(std::memory_order_relaxed);
         if ((s & has_waiters) && !(s & writer) && writers_.empty())
-            word_.fetch_add(readers_.take_all(woken) * reader, std::memory_order_relaxed);
+            word_.fetch_add(readers_.take_all(woken) * reader, std::memory_order_acquire); // pairs with: release
         clear_if_empty();
         lock_.unlock();
         sync::wake_all(woken);
@@ -130,15 +130,17 @@ class shared_mutex {
         if (readers_.empty() && writers_.empty()) word_.fetch_and(~has_waiters, std::memory_order_relaxed);
     }
 
+    // acquire, here and where the exchange fails: who hands over does so for the readers who left before:
+    // pairs with the release of each of them.
     template <class Mode> void release() noexcept {
-        word s = word_.load(std::memory_order_relaxed);
+        word s = word_.load(std::memory_order_acquire);
         for (;;) {
             bool last = (s & ~has_waiters) == Mode::hold;
             if (last && (s & has_waiters)) {
                 if (hand_over<Mode>()) return;
-                s = word_.load(std::memory_order_relaxed);
+                s = word_.load(std::memory_order_acquire);
             } else if (word_.compare_exchange_weak(s, s - Mode::hold, std::memory_order_acq_rel)) {
-                return; // release pairs with: try_acquire; acquire: what other readers did, for hand_over
+                return; // release pairs with: try_acquire, release
             }
         }
     }
