@@ -98,7 +98,7 @@ TEST_P(mutex, time_outs_lose_no_wakeup) {
     });
 }
 
-// A task that takes the mutex again at once cannot keep out one that waits: it is handed over after a millisecond.
+// A task that takes the mutex again at once cannot keep out one that waits: that one is handed it.
 TEST_P(mutex, waiter_is_not_starved) {
     run([] {
         mpg::mutex m;

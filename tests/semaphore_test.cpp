@@ -23,17 +23,18 @@ TEST_P(semaphore, never_more_than_its_places) {
         for (int i = 0; i < 12; ++i)
             tasks.go([&, i] {
                 const int n = 1 + i % 4;
+                const auto places = static_cast<std::size_t>(n);
                 for (std::size_t k = 0; k < mpg::test::scaled(500); ++k) {
                     if (k % 3 == 0) {
-                        if (!s.try_acquire_for(std::chrono::microseconds(k % 7), static_cast<std::size_t>(n))) continue;
+                        if (!s.try_acquire_for(std::chrono::microseconds(k % 7), places)) continue;
                     } else {
-                        s.acquire(static_cast<std::size_t>(n));
+                        s.acquire(places);
                     }
                     int now = inside += n;
                     for (int m = most; now > m && !most.compare_exchange_weak(m, now);) {}
                     mpg::yield();
                     inside -= n;
-                    s.release(static_cast<std::size_t>(n));
+                    s.release(places);
                 }
             });
         tasks.wait();

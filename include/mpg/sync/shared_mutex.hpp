@@ -121,7 +121,8 @@ class shared_mutex {
         lock_.lock();
         word s = word_.load(std::memory_order_relaxed);
         if ((s & has_waiters) && !(s & writer) && writers_.empty())
-            word_.fetch_add(readers_.take_all(woken) * reader, std::memory_order_acquire); // pairs with: release
+            // acquire: pairs with release.
+            word_.fetch_add(readers_.take_all(woken) * reader, std::memory_order_acquire);
         clear_if_empty();
         lock_.unlock();
         sync::wake_all(woken);
