@@ -6,10 +6,10 @@
 #pragma once
 
 #include <mpg/base/clock.hpp>
+#include <mpg/io/liburing.hpp>
 #include <mpg/io/syscall.hpp>
 
 #include <cstring>
-#include <liburing.h>
 
 namespace mpg::io {
 

@@ -3,11 +3,10 @@
 
 #include <mpg/io/descriptor.hpp>
 #include <mpg/io/driver.hpp>
+#include <mpg/io/liburing.hpp>
 #include <mpg/io/thread_waiter.hpp>
 #include <mpg/sched/task.hpp>
 #include <mpg/sched/yield.hpp>
-
-#include <linux/io_uring.h>
 
 namespace mpg::io {
 
