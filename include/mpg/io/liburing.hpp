@@ -2,6 +2,9 @@
 // moodycamel's ConcurrentQueue, among others, uses as a name.
 #pragma once
 
-#pragma push_macro("BLOCK_SIZE")
+#if defined(BLOCK_SIZE)
 #include <liburing.h>
-#pragma pop_macro("BLOCK_SIZE")
+#else
+#include <liburing.h>
+#undef BLOCK_SIZE
+#endif
