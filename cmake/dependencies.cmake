@@ -5,5 +5,4 @@
 find_package(Boost 1.74 CONFIG REQUIRED COMPONENTS context)
 find_package(liburing REQUIRED)
 find_package(concurrentqueue REQUIRED)
-set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
