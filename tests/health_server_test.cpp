@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <poll.h>
 #include <string>
@@ -15,6 +16,7 @@
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -97,6 +99,17 @@ class program {
     int out_;
 };
 
+/// Active requests, and connections in all, of what it says that it has drained. (For a moment after its
+/// response a connection still counts as active.)
+std::pair<int, int> drained(const std::string& said) {
+    const std::size_t at = said.find("drained ");
+    int active = -1, idle = 0;
+    if (at != std::string::npos)
+        (void)std::sscanf(said.c_str() + at, "drained %d active requests and %d idle connections", &active,
+                          &idle);
+    return {active, active + idle};
+}
+
 /// The clients run on plain threads, which the library serves as well.
 TEST(health_server, answers) {
     program p({"--addr", "127.0.0.1:0", "--procs=2"});
@@ -120,7 +133,7 @@ TEST(health_server, answers) {
     EXPECT_TRUE(c.ends());
     EXPECT_EQ(p.wait(), 0);
     const std::string said = p.rest();
-    EXPECT_NE(said.find("drained 0 active requests and 1 idle connections"), std::string::npos) << said;
+    EXPECT_EQ(drained(said).second, 1) << said;
 }
 
 TEST(health_server, drains_active_requests) {
@@ -139,7 +152,8 @@ TEST(health_server, drains_active_requests) {
     EXPECT_EQ(done.field("connection"), "close");
     EXPECT_EQ(p.wait(), 0);
     const std::string said = p.rest();
-    EXPECT_NE(said.find("drained 1 active requests and 2 idle connections"), std::string::npos) << said;
+    EXPECT_GE(drained(said).first, 1) << said;
+    EXPECT_EQ(drained(said).second, 3) << said;
 }
 
 TEST(health_server, exits_with_1_when_the_time_runs_out) {
