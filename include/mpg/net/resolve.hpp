@@ -1,12 +1,15 @@
 // Names to addresses.
 #pragma once
 
+#include <mpg/chan/chan.hpp>
 #include <mpg/io/syscall.hpp>
 #include <mpg/net/address.hpp>
 #include <mpg/sched/blocking.hpp>
 #include <mpg/sched/cancel.hpp>
+#include <mpg/sched/go.hpp>
 
 #include <algorithm>
+#include <memory>
 #include <netdb.h>
 #include <string>
 #include <system_error>
@@ -54,6 +57,29 @@ MPG_NOINLINE inline std::error_code look_up(const std::string& host, std::uint16
     return {};
 }
 
+/// The system's resolver cannot be interrupted: a task of its own waits for it, and this one for that or for
+/// cancel.
+inline std::error_code look_up_apart(std::string_view host, std::uint16_t port, sched::cancel_source& cancel,
+                                     std::vector<endpoint>& to) {
+    struct state {
+        std::string host;
+        std::error_code error;
+        std::vector<endpoint> found;
+        chan<bool> done{1};
+    };
+    auto shared = std::make_shared<state>();
+    shared->host = host;
+    go([shared, port] {
+        blocking([&] { shared->error = look_up(shared->host, port, AI_ADDRCONFIG, shared->found); });
+        shared->done.send(true);
+    });
+    bool done = false;
+    channels::recv_limited(channels::access::of(shared->done), done, duration::max(), &cancel);
+    if (!done) return {};
+    to = std::move(shared->found);
+    return shared->error;
+}
+
 /// The addresses of a host, without repeats, in the order of RFC 6724. A number is not looked up.
 inline result<std::vector<endpoint>> resolve_host(std::string_view host, std::uint16_t port,
                                                   sched::cancel_source* cancel) {
@@ -64,8 +90,13 @@ inline result<std::vector<endpoint>> resolve_host(std::string_view host, std::ui
         return unexpected(make_error_code(address_errc::bad_host));
     if (cancel && cancel->is_done()) return unexpected(cancel->err());
     std::error_code e;
-    blocking([&] { e = look_up(std::string(host), port, AI_ADDRCONFIG, found); });
-    if (cancel && cancel->is_done()) return unexpected(cancel->err());
+    const sched::task* self = sched::current();
+    if (!cancel || self->is_thread() || self->blocking != 0) {
+        blocking([&] { e = look_up(std::string(host), port, AI_ADDRCONFIG, found); });
+        if (cancel && cancel->is_done()) return unexpected(cancel->err());
+    } else if (e = look_up_apart(host, port, *cancel, found); cancel->is_done()) {
+        return unexpected(cancel->err());
+    }
     if (e) return unexpected(e);
     return found;
 }
@@ -121,8 +152,8 @@ result<S> connect_text(std::string_view address, sched::cancel_source* cancel, M
 } // namespace detail
 
 /// The addresses of a host, with port 0, best first (RFC 6724); a number gives itself. Suspends for as long
-/// as the system's resolver takes: seconds when no name server answers. A context that is done meanwhile is
-/// noticed afterwards.
+/// as the system's resolver takes: seconds when no name server answers. A task whose context is done
+/// meanwhile returns at once, and the look-up ends by itself later; a plain thread notices it afterwards.
 inline result<std::vector<endpoint>> resolve(std::string_view host) {
     return detail::resolve_host(host, 0, nullptr);
 }
