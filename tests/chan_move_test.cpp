@@ -368,7 +368,8 @@ TEST_P(chan_move, throwing_moves_under_stress) {
     });
 }
 
-// The same with a close at any moment: a value that was sent before is drained, all others stay with their senders.
+// The same with a close at any moment: a value that was sent before is drained, all others stay with their
+// senders.
 TEST_P(chan_move, throwing_moves_and_a_close) {
     run([] {
         for (std::size_t round = 0; round < mpg::test::scaled(400); ++round) {

@@ -125,6 +125,7 @@ TEST_P(chan_stop, while_foreign_threads_send_and_receive) {
                         if (i % 4 == 1) mpg::select(on_recv(c), on_recv(d), on_send(d, nullptr));
                         if (i % 4 == 2) (void)c.recv_for(v, 20us);
                         if (i % 4 == 3) d.send(nullptr);
+                        mpg::yield(); // some of these never have to wait
                     }
                 });
             for (int i = 0; i < 200; ++i) mpg::yield();

@@ -64,7 +64,9 @@ template <class T> class hammer {
             in_threads.emplace_back([this, i] { receive(100 + i); });
         }
         for (auto& t : in_tasks) t.join();
-        for (auto& t : in_threads) t.join();
+        mpg::blocking([&] {
+            for (auto& t : in_threads) t.join();
+        });
         EXPECT_EQ(sent_, got_);
         EXPECT_EQ(sent_count_, got_count_);
         EXPECT_EQ(sent_count_, static_cast<long>(per_sender_) * (tasks + threads));

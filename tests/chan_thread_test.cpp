@@ -73,7 +73,7 @@ TEST_P(chan_threads, both_directions) {
             }
             to_thread.close();
             EXPECT_EQ(to_task.recv(), std::nullopt);
-            t.join();
+            mpg::blocking([&] { t.join(); });
         }
     });
 }
@@ -107,7 +107,9 @@ TEST_P(chan_threads, timed_and_selecting_threads) {
             sent += i;
         }
         c.close();
-        for (auto& t : threads) t.join();
+        mpg::blocking([&] {
+            for (auto& t : threads) t.join();
+        });
         EXPECT_EQ(got, sent);
     });
 }
@@ -136,7 +138,9 @@ TEST_P(chan_threads, many_threads_and_tasks) {
             tasks.push_back(mpg::spawn(recv));
         }
         for (auto& t : tasks) t.join();
-        for (auto& t : threads) t.join();
+        mpg::blocking([&] {
+            for (auto& t : threads) t.join();
+        });
         EXPECT_EQ(sent, got);
     });
 }

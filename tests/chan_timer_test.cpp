@@ -367,7 +367,7 @@ TEST_P(timers, stop_of_the_runtime_drops_them) { // armed timers of every kind, 
 
 TEST_P(timers, on_plain_threads) {
     run([] {
-        std::thread([] {
+        std::thread thread([] {
             EXPECT_TRUE(mpg::after(1ms).recv().has_value());
             mpg::ticker t(1ms);
             auto first = t.c().recv();
@@ -378,7 +378,8 @@ TEST_P(timers, on_plain_threads) {
             chan<int> c;
             int v = 0;
             EXPECT_EQ(c.recv_for(v, 1ms), chan_status::timeout);
-        }).join();
+        });
+        mpg::blocking([&] { thread.join(); });
     });
 }
 

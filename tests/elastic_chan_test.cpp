@@ -262,7 +262,7 @@ TEST_P(elastic, stress_counts_everything) {
                     }
                 }));
             for (auto& t : tasks) t.join();
-            foreign.join();
+            mpg::blocking([&] { foreign.join(); });
             auto s = c.stats();
             EXPECT_EQ(static_cast<long>(s.accepted), accepted);
             EXPECT_EQ(received + static_cast<long>(s.dropped), accepted);

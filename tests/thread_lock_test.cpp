@@ -27,9 +27,9 @@ MPG_TEST_PROCS(thread_lock);
 TEST_P(thread_lock, keeps_the_thread_over_every_kind_of_wait) {
     run([] {
         mpg::wait_group ended;
-        mpg::chan<int> c;
+        mpg::chan<int> first, second; // one for each pair: in step k one of the two sends and the other receives
         for (int i = 0; i < 4; ++i) {
-            ended.go([=] {
+            ended.go([i, c = i < 2 ? first : second] {
                 mpg::thread_lock lock;
                 const auto here = thread_id();
                 for (int k = 0; k < 50; ++k) {

@@ -78,6 +78,10 @@ template <class T> class channel : public channel_core {
         return is_closed() ? outcome::closed : outcome::blocked;
     }
 
+    /// Whether a value can go into, or come out of, the ring with nobody to wake.
+    bool quiet_room() const noexcept { return !is_closed() && receivers.empty() && filled() < capacity; }
+    bool quiet_value() const noexcept { return filled() != 0 && senders.empty(); }
+
     // The ring. Precondition: the lock is held.
 
     template <class V> void push(V&& v) noexcept {

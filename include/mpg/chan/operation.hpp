@@ -70,9 +70,10 @@ template <class Op> outcome try_now(Op& op) {
     return op.result;
 }
 
-/// Waits until it is done or closed. locked: the caller has called suspension_point, holds the lock, and has found that
-/// it has to wait.
-template <class Op> MPG_NOINLINE outcome wait_single(Op& op, const sched::park_ops& ops, bool locked = false) {
+/// Waits until it is done or closed. locked: the caller has called suspension_point, holds the lock, and has
+/// found that it has to wait.
+template <class Op>
+MPG_NOINLINE outcome wait_single(Op& op, const sched::park_ops& ops, bool locked = false) {
     channel_core& c = *op.core;
     for (;;) {
         if (!locked) {

@@ -16,29 +16,38 @@ namespace mpg {
 
 namespace channels {
 
-template <class T> MPG_NOINLINE outcome recv_waiting(channel<T>& c, std::optional<T>& out) {
+/// The rest of recv. For an inline element the lock is held.
+template <class T> MPG_NOINLINE std::optional<T> recv_slow(channel<T>& c) {
+    std::optional<T> out;
+    if constexpr (inline_element<T>) {
+        chan_waiter* peer = nullptr;
+        if (c.take(out, peer) != outcome::blocked) {
+            c.lock.unlock();
+            if (peer) wake(*peer);
+            return out;
+        }
+    }
     recv_op<T> op(&c, &out);
-    return wait_single(op, single_ops<sched::wait_reason::chan_recv>, inline_element<T>);
+    wait_single(op, single_ops<sched::wait_reason::chan_recv>, inline_element<T>);
+    return out;
 }
 
-/// Receives into out, which is empty and stays so when the channel is closed and drained.
-template <class T> void recv(channel<T>* c, std::optional<T>& out) {
+/// Receives; empty when the channel is closed and drained. From the buffer: one lock, the move, one unlock;
+/// the result does not go through memory there if it fits into registers, which is why this is always
+/// inlined.
+template <class T> MPG_ALWAYS_INLINE std::optional<T> recv(channel<T>* c) {
     if (!c) [[unlikely]]
         wait_forever(forever_ops<sched::wait_reason::chan_nil>);
     if constexpr (inline_element<T>) {
-        chan_waiter* peer = nullptr;
         sched::suspension_point();
         c->lock.lock();
-        outcome result = c->take(out, peer);
-        if (result == outcome::blocked) {
-            recv_waiting(*c, out);
-            return;
+        if (c->quiet_value()) [[likely]] {
+            std::optional<T> out(c->pop());
+            c->lock.unlock();
+            return out;
         }
-        c->lock.unlock();
-        if (peer) wake(*peer);
-    } else {
-        recv_waiting(*c, out);
     }
+    return recv_slow(*c);
 }
 
 /// Runs f(op) with an operation that receives into v.
@@ -55,9 +64,8 @@ template <class T, class F> chan_status recv_into(channel<T>* c, T& v, F f) {
     }
 }
 
-template <class T> chan_status try_recv(channel<T>* c, T& v) {
-    if (!c || !c->looks_receivable()) return chan_status::empty; // the argument: channel_core
-    return recv_into(c, v, [](auto& op) {
+template <class T> MPG_NOINLINE chan_status try_recv_slow(channel<T>& c, T& v) {
+    return recv_into(&c, v, [](auto& op) {
         switch (try_now(op)) {
         case outcome::done:
             return chan_status::ok;
@@ -67,6 +75,10 @@ template <class T> chan_status try_recv(channel<T>* c, T& v) {
             return chan_status::empty;
         }
     });
+}
+template <class T> chan_status try_recv(channel<T>* c, T& v) {
+    if (!c || !c->looks_receivable()) return chan_status::empty; // the argument: channel_core
+    return try_recv_slow(*c, v);
 }
 
 template <class T>
@@ -106,7 +118,7 @@ template <class Receiver> class chan_iterator {
   private:
     void next() {
         value_.reset();
-        channels::recv(channels::access::of(from_), value_);
+        if (auto got = channels::recv(channels::access::of(from_))) value_.emplace(std::move(*got));
     }
 
     Receiver from_;
@@ -121,11 +133,7 @@ template <class Self, class T> class recv_side {
     using value_type = T;
 
     /// The next value; waits for it. nullopt: closed and drained. On a nil channel it waits for ever.
-    std::optional<T> recv() const {
-        std::optional<T> out;
-        channels::recv(core(), out);
-        return out;
-    }
+    MPG_ALWAYS_INLINE std::optional<T> recv() const { return channels::recv(core()); }
     /// As recv, but never waits. v is assigned only when ok. ok | empty | closed
     chan_status try_recv(T& v) const { return channels::try_recv(core(), v); }
     /// As recv, but waits at most that long. ok | closed | timeout
@@ -148,11 +156,7 @@ template <class Self> class recv_side<Self, void> {
   public:
     using value_type = channels::nothing;
 
-    bool recv() const {
-        std::optional<channels::nothing> out;
-        channels::recv(core(), out);
-        return out.has_value();
-    }
+    MPG_ALWAYS_INLINE bool recv() const { return channels::recv(core()).has_value(); }
     chan_status try_recv() const {
         channels::nothing v;
         return channels::try_recv(core(), v);

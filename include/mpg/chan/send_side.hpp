@@ -13,39 +13,42 @@ namespace mpg {
 
 namespace channels {
 
-template <class T> MPG_NOINLINE outcome send_waiting(channel<T>& c, T& v) {
-    send_op<T> op(&c, std::addressof(v));
-    return wait_single(op, single_ops<sched::wait_reason::chan_send>, inline_element<T>);
-}
-
-/// Sends; throws channel_closed. For an inline element: one lock, the move, one unlock.
-template <class T> void send(channel<T>* c, T& v) {
-    if (!c) [[unlikely]]
-        wait_forever(forever_ops<sched::wait_reason::chan_nil>);
-    outcome result;
+/// The rest of send. For an inline element the lock is held.
+template <class T> MPG_NOINLINE void send_slow(channel<T>& c, T& v) {
+    outcome result = outcome::blocked;
     if constexpr (inline_element<T>) {
         chan_waiter* peer = nullptr;
-        sched::suspension_point();
-        c->lock.lock();
-        result = c->offer(std::move(v), peer);
-        if (result == outcome::done) [[likely]] {
-            c->lock.unlock();
+        result = c.offer(std::move(v), peer);
+        if (result != outcome::blocked) {
+            c.lock.unlock();
             if (peer) wake(*peer);
-            return;
         }
-        if (result == outcome::blocked)
-            result = send_waiting(*c, v);
-        else
-            c->lock.unlock();
-    } else {
-        result = send_waiting(*c, v);
+    }
+    if (result == outcome::blocked) {
+        send_op<T> op(&c, std::addressof(v));
+        result = wait_single(op, single_ops<sched::wait_reason::chan_send>, inline_element<T>);
     }
     if (result == outcome::closed) throw channel_closed();
 }
 
-template <class T> chan_status try_send(channel<T>* c, T& v) {
-    if (!c || !c->looks_sendable()) return chan_status::full; // the argument: channel_core
-    send_op<T> op(c, std::addressof(v));
+/// Sends; throws channel_closed. Into the buffer: one lock, the move, one unlock.
+template <class T> void send(channel<T>* c, T& v) {
+    if (!c) [[unlikely]]
+        wait_forever(forever_ops<sched::wait_reason::chan_nil>);
+    if constexpr (inline_element<T>) {
+        sched::suspension_point();
+        c->lock.lock();
+        if (c->quiet_room()) [[likely]] {
+            c->push(std::move(v));
+            c->lock.unlock();
+            return;
+        }
+    }
+    send_slow(*c, v);
+}
+
+template <class T> MPG_NOINLINE chan_status try_send_slow(channel<T>& c, T& v) {
+    send_op<T> op(&c, std::addressof(v));
     switch (try_now(op)) {
     case outcome::done:
         return chan_status::ok;
@@ -54,6 +57,18 @@ template <class T> chan_status try_send(channel<T>* c, T& v) {
     default:
         return chan_status::full;
     }
+}
+template <class T> chan_status try_send(channel<T>* c, T& v) {
+    if (!c || !c->looks_sendable()) return chan_status::full; // the argument: channel_core
+    if constexpr (inline_element<T>) {
+        c->lock.lock();
+        bool room = c->quiet_room();
+        if (room) [[likely]]
+            c->push(std::move(v));
+        c->lock.unlock();
+        if (room) return chan_status::ok;
+    }
+    return try_send_slow(*c, v);
 }
 
 template <class T>

@@ -98,8 +98,24 @@ struct core {
     registry connections;
     semaphore slots;         // used when connections are limited
     wait_group users;        // tasks and calls that use this object
+    wait_group serving;      // calls of serve(), of those
     cancel_context stopping; // shutdown or close was called
     cancel_context base;     // close was called: parent of the requests' contexts
+};
+
+/// A call of serve().
+class serving_call {
+  public:
+    explicit serving_call(core& c)
+        : core_(c) {
+        core_.serving.add(1);
+    }
+    serving_call(const serving_call&) = delete;
+    serving_call& operator=(const serving_call&) = delete;
+    ~serving_call() { core_.serving.done(); }
+
+  private:
+    core& core_;
 };
 
 /// Holds the core for a task or call, and a connection's slot. It may outlive what it was made for unstarted.

@@ -68,6 +68,7 @@ class server {
     /// system is out of descriptors or memory it pauses (5 ms, doubling up to 1 s) and goes on.
     std::error_code serve(net::tcp_listener& listener) {
         detail::core_user here(core_, false);
+        detail::serving_call until_the_end(core_);
         core_.table.share();
         registration listening(*this, listener);
         if (!listening.ok()) return errc::server_closed;
@@ -94,6 +95,7 @@ class server {
     /// handler, which it would wait for.
     std::error_code shutdown(const context& ctx) {
         stop_listening();
+        core_.serving.wait(); // not long: then nobody can connect any more
         core_.connections.sweep();
         if (core_.connections.drained().recv(ctx) == chan_status::cancelled) return ctx.err();
         return {};

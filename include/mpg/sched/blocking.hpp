@@ -79,19 +79,6 @@ class blocking_section {
         switch_away(m, t, ops.commit, t);
     }
 
-    static bool leave_bare(runtime_state& rt, processor& p) noexcept {
-        std::lock_guard hold(rt.idle_lock);
-        if (!p.idle || p.m.load(std::memory_order_relaxed)) return false;
-        for (processor** at = &rt.idle_list; *at; at = &(*at)->next_idle)
-            if (*at == &p) {
-                *at = p.next_idle;
-                break;
-            }
-        p.idle = false;
-        rt.idle_count.fetch_sub(1, std::memory_order_seq_cst);
-        return true;
-    }
-
     static void leave(task* t) noexcept {
         machine* m = this_machine();
         runtime_state& rt = *t->rt;

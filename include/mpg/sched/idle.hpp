@@ -42,6 +42,28 @@ inline bool leave_idle(runtime_state& rt, processor& p) noexcept {
     return true;
 }
 
+/// Takes p off the idle list if it is bare; then the caller may give it to a machine.
+inline bool leave_bare(runtime_state& rt, processor& p) noexcept {
+    std::lock_guard hold(rt.idle_lock);
+    if (!p.idle || p.m.load(std::memory_order_relaxed)) return false;
+    for (processor** at = &rt.idle_list; *at; at = &(*at)->next_idle)
+        if (*at == &p) {
+            *at = p.next_idle;
+            break;
+        }
+    p.idle = false;
+    rt.idle_count.fetch_sub(1, std::memory_order_seq_cst);
+    return true;
+}
+
+/// After something was put into p's wheel or poller by somebody who does not hold p: makes a machine look at it.
+inline void serve(processor& p) noexcept {
+    if (leave_bare(*p.rt, p))
+        start_machine(*p.rt, &p, nullptr, false);
+    else
+        p.poll->wake();
+}
+
 /// Wakes one idle P unless somebody searches. After the fence of a publisher.
 MPG_NOINLINE inline void wake_one(runtime_state& rt) noexcept {
     std::uint32_t none = 0;
@@ -93,19 +115,22 @@ inline std::size_t process_threads() noexcept {
     return n;
 }
 
-/// Called with p on the idle list, before it sleeps: can anything ever wake a task?
+/// Is everything asleep, and nothing there that could wake a task?
+inline bool all_asleep(runtime_state& rt) noexcept {
+    // With the list locked nobody is woken: if all Ps are on it, nothing runs but blocking calls.
+    std::lock_guard hold(rt.idle_lock);
+    if (rt.idle_count.load(std::memory_order_relaxed) != rt.ps.size()) return false;
+    if (rt.blocking_count.load(std::memory_order_acquire) != 0 || work_visible(rt)) return false;
+    for (auto& p : rt.ps)
+        if (p->wheel->next() != base::never || p->poll->busy() || p->poll->has_work()) return false;
+    return true;
+}
+
+/// Called with the machine's P on the idle list, before it sleeps: can anything ever wake a task?
 inline void check_deadlock(runtime_state& rt) noexcept {
     if (!rt.opts.detect_deadlock || rt.stopping.load(std::memory_order_relaxed)) return;
     if (rt.waiting_callers.load(std::memory_order_acquire) == 0) return; // somebody may still call go()
-    {
-        // With the list locked nobody is woken: if all Ps are on it, nothing runs but blocking calls.
-        std::lock_guard hold(rt.idle_lock);
-        if (rt.idle_count.load(std::memory_order_relaxed) != rt.ps.size()) return;
-        if (rt.blocking_count.load(std::memory_order_acquire) != 0 || work_visible(rt)) return;
-        for (auto& p : rt.ps)
-            if (p->wheel->next() != base::never || p->poll->busy() || p->poll->has_work()) return;
-    }
-    if (rt.live() == 0) return;
+    if (!all_asleep(rt) || rt.live() == 0) return;
     std::size_t own;
     {
         std::lock_guard hold(rt.machines_lock);
@@ -114,6 +139,8 @@ inline void check_deadlock(runtime_state& rt) noexcept {
     own += rt.waiting_callers.load(std::memory_order_acquire) + (base::tsan ? 1 : 0);
     std::size_t all = process_threads();
     if (all == 0 || all > own) return; // a foreign thread might still send
+    // What a thread did before it ended is visible now: only this second look counts.
+    if (!all_asleep(rt) || rt.waiting_callers.load(std::memory_order_acquire) == 0 || rt.live() == 0) return;
     write_all(2, "fatal error: all tasks are asleep - deadlock!\n\n" + list_tasks(rt));
     ::_exit(2);
 }

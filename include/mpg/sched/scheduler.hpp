@@ -379,6 +379,9 @@ inline void execute(machine* m, task* t) noexcept {
     m->cur = t;
     t->set_state(t->blocking ? task_state::blocking : task_state::running);
     fiber::switch_execution(m->g0, t->ex, m->anchor);
+    // A locked machine gives its P away before its task can be found by others: who finds it writes m->p.
+    if (m->locked) [[unlikely]]
+        if (processor* p = std::exchange(m->p, nullptr)) start_machine(*m->rt, p, nullptr, false);
     run_finish(m);
 }
 
@@ -566,8 +569,7 @@ inline void machine_loop(machine* m) {
     while (!m->exit.load(std::memory_order_relaxed)) {
         task* t = std::exchange(m->job, nullptr);
         if (!t) {
-            if (m->locked) { // its task waits: let another machine have the P
-                if (processor* p = std::exchange(m->p, nullptr)) start_machine(*m->rt, p, nullptr, false);
+            if (m->locked) { // its task waits, and will be given to it with a P
                 m->wake.wait();
                 continue;
             }

@@ -8,7 +8,7 @@
 namespace mpg::sched {
 
 inline void arm_in(processor& p, timer_node& node, base::nanos deadline, bool own) noexcept {
-    if (p.wheel->arm(node, deadline) && !own) p.poll->wake();
+    if (p.wheel->arm(node, deadline) && !own) serve(p);
 }
 
 inline void arm(timer_node& node, base::nanos deadline) {

@@ -18,7 +18,14 @@ inline void yield() {
     sched::task* t = m->cur;
     t->set_state(sched::task_state::runnable);
     sched::switch_away(
-        m, t, [](void* arg) noexcept { sched::push_ring(*this_machine()->p, static_cast<sched::task*>(arg)); }, t);
+        m, t, [](void* arg) noexcept {
+            auto* self = static_cast<sched::task*>(arg);
+            if (machine* here = this_machine(); here->p) [[likely]]
+                sched::push_ring(*here->p, self);
+            else // a locked machine has given its P away already
+                sched::inject(*self->rt, self);
+        },
+        t);
     suspension_point();
 }
 
