@@ -98,12 +98,15 @@ template <class T> class channel : public channel_core {
         ::new (static_cast<void*>(&at(head))) slot(std::move(v));
         set_filled(filled() + 1);
     }
-    slot pop() noexcept {
-        slot& first = at(head);
-        slot v(std::move(first));
-        std::destroy_at(&first);
+    slot& front() noexcept { return at(head); }
+    void drop_front() noexcept {
+        std::destroy_at(&at(head));
         head = next(head);
         set_filled(filled() - 1);
+    }
+    slot pop() noexcept {
+        slot v(std::move(front()));
+        drop_front();
         return v;
     }
 

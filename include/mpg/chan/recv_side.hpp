@@ -42,7 +42,8 @@ template <class T> MPG_ALWAYS_INLINE std::optional<T> recv(channel<T>* c) {
         sched::suspension_point();
         c->lock.lock();
         if (c->quiet_value()) [[likely]] {
-            std::optional<T> out(c->pop());
+            std::optional<T> out(std::in_place, std::move(c->front()));
+            c->drop_front();
             c->lock.unlock();
             return out;
         }

@@ -84,7 +84,7 @@ class timed_channel final : public channel<time_point> {
         (void)sched::disarm(alarm_);
         lock.lock();
         if (filled() != 0) {
-            pop();
+            drop_front();
             pending = true;
         }
         lock.unlock();
