@@ -56,8 +56,6 @@ struct runtime_state {
     machine* machines = nullptr;
     machine* spare = nullptr; // parked, without a P
     std::size_t thread_count = 0, spare_count = 0;
-    task* jobs = nullptr; // blocking tasks without a machine, in order
-    task** jobs_tail = &jobs;
     base::atomic<std::uint32_t> blocking_count{0}; // tasks in blocking(), or on the way
 
     // Records.

@@ -362,8 +362,9 @@ inline void release_execution(void* arg) noexcept {
 
 // ---- the scheduler's stack
 
-/// Runs t on this machine until it comes back here. m->g0 is current.
-inline void execute(machine* m, task* t) noexcept {
+/// Runs t on this machine until it comes back here. m->g0 is current. True: the machine still holds a P. False: it
+/// waits to be given work; from then on who gives it writes m->p and m->job, maybe before this returns.
+inline bool execute(machine* m, task* t) noexcept {
     if (t->bound && t->bound != m) { // thread_lock: its machine takes our P
         machine* other = t->bound;
         processor* p = std::exchange(m->p, nullptr);
@@ -372,17 +373,27 @@ inline void execute(machine* m, task* t) noexcept {
         other->job = t;
         m->rt->handoffs.fetch_add(1, std::memory_order_relaxed);
         other->wake.set();
-        return;
+        return false;
     }
     if (t->get_state() == task_state::fresh && !bind_stack(m, *t))
         fatal("no memory for the stack of task " + std::to_string(t->id));
     m->cur = t;
     t->set_state(t->blocking ? task_state::blocking : task_state::running);
     fiber::switch_execution(m->g0, t->ex, m->anchor);
-    // A locked machine gives its P away before its task can be found by others: who finds it writes m->p.
-    if (m->locked) [[unlikely]]
-        if (processor* p = std::exchange(m->p, nullptr)) start_machine(*m->rt, p, nullptr, false);
+    if (!m->locked) [[likely]] {
+        bool holds = m->p != nullptr;
+        run_finish(m);
+        return holds;
+    }
+    // A locked machine gives its P away before its task can be found by others: who finds it writes m->p. Until the
+    // task is published it counts as blocking: the process is not deadlocked meanwhile.
+    runtime_state& rt = *m->rt;
+    rt.blocking_count.fetch_add(1, std::memory_order_acq_rel);
+    if (processor* p = std::exchange(m->p, nullptr)) start_machine(rt, p, nullptr, false);
     run_finish(m);
+    rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
+    if (rt.idle_count.load(std::memory_order_seq_cst) == rt.ps.size()) rt.ps[0]->poll->wake(); // it looks again
+    return false;
 }
 
 inline task* take_local(processor& p) noexcept {
@@ -547,39 +558,34 @@ inline task* find_task(machine* m) {
     }
 }
 
-/// Parks a machine without a P until it is given one, or a task.
-inline void park_machine(machine* m) noexcept {
+/// Waits, without a P, until it is given one, or a task. Everything given comes with one wake.set(), and nothing given
+/// is looked at before that was consumed.
+inline task* await_work(machine* m) noexcept {
     runtime_state& rt = *m->rt;
-    {
+    if (!m->locked) { // a locked one waits for its task, which knows it
         std::lock_guard hold(rt.machines_lock);
-        if (task* t = rt.jobs) { // somebody could not be served
-            rt.jobs = t->next;
-            if (!rt.jobs) rt.jobs_tail = &rt.jobs;
-            m->job = t;
-            return;
-        }
         m->next_spare = rt.spare;
         rt.spare = m;
         ++rt.spare_count;
     }
     m->wake.wait();
+    return std::exchange(m->job, nullptr);
 }
 
 inline void machine_loop(machine* m) {
+    task* t = std::exchange(m->job, nullptr); // what it was made for
+    bool holds = m->p != nullptr;
     while (!m->exit.load(std::memory_order_relaxed)) {
-        task* t = std::exchange(m->job, nullptr);
-        if (!t) {
-            if (m->locked) { // its task waits, and will be given to it with a P
-                m->wake.wait();
-                continue;
-            }
-            if (!m->p) {
-                park_machine(m);
-                continue;
-            }
+        if (!t && holds) {
             t = find_task(m);
+            if (!t) holds = false;
         }
-        if (t) execute(m, t);
+        if (t) {
+            holds = execute(m, std::exchange(t, nullptr));
+            continue;
+        }
+        t = await_work(m);
+        holds = m->p != nullptr;
     }
 }
 
