@@ -4,22 +4,32 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <fstream>
+#include <fcntl.h>
 #include <sched.h>
 #include <string>
+#include <unistd.h>
 
 namespace mpg::sched {
 
-/// Reads quota / period of one cgroup directory, of version 2 or 1; 0: no limit there.
+/// The whole of a small file; "" when it cannot be read. (<fstream> would cost a static program half a megabyte.)
+inline std::string read_file(const std::string& path) {
+    std::string text;
+    int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return text;
+    char part[1024];
+    for (ssize_t n; (n = ::read(fd, part, sizeof part)) > 0;) text.append(part, static_cast<std::size_t>(n));
+    ::close(fd);
+    return text;
+}
+
+/// Quota / period of one cgroup directory, of version 2 ("QUOTA PERIOD", "max PERIOD") or 1; 0: no limit there.
 inline double cgroup_cpus(const std::string& directory) {
     double quota = 0, period = 0;
-    if (std::ifstream max(directory + "/cpu.max"); max) {
-        std::string text;
-        if (max >> text >> period && text != "max") quota = std::atof(text.c_str());
-    } else if (std::ifstream q(directory + "/cpu.cfs_quota_us"); q) {
-        std::ifstream p(directory + "/cpu.cfs_period_us");
-        if (!(q >> quota) || !(p >> period)) quota = 0;
+    if (std::string max = read_file(directory + "/cpu.max"); !max.empty()) {
+        if (std::sscanf(max.c_str(), "%lf %lf", &quota, &period) != 2) return 0; // "max"
+    } else {
+        quota = std::atof(read_file(directory + "/cpu.cfs_quota_us").c_str()); // -1: no limit
+        period = std::atof(read_file(directory + "/cpu.cfs_period_us").c_str());
     }
     return quota > 0 && period > 0 ? quota / period : 0;
 }
@@ -27,8 +37,10 @@ inline double cgroup_cpus(const std::string& directory) {
 /// The tightest quota of the process's cgroup and all its ancestors; 0: no limit. `root` and `self` are for tests.
 inline double cgroup_quota(const std::string& root = "/sys/fs/cgroup", const std::string& self = "/proc/self/cgroup") {
     double least = 0;
-    std::ifstream groups(self);
-    for (std::string line; std::getline(groups, line);) {
+    std::string groups = read_file(self);
+    for (std::size_t at = 0, end; at < groups.size(); at = end + 1) {
+        end = std::min(groups.find('\n', at), groups.size());
+        std::string line = groups.substr(at, end - at); // ID:CONTROLLERS:PATH
         auto first = line.find(':'), second = line.find(':', first + 1);
         if (first == std::string::npos || second == std::string::npos) continue;
         std::string controllers = line.substr(first + 1, second - first - 1), path = line.substr(second + 1);
