@@ -115,6 +115,40 @@ TEST_P(shared_mutex, writer_that_gives_up_lets_readers_in) {
     });
 }
 
+// The last reader leaves, and is about to hand over, while the writer gives up, readers come in and the next writer
+// stands in the queue.
+TEST_P(shared_mutex, writers_that_give_up_leave_the_others_alone) {
+    run([] {
+        mpg::shared_mutex m;
+        std::atomic<int> readers = 0, writers = 0, met = 0;
+        const std::size_t rounds = mpg::test::scaled(2000);
+        auto work = [&](int i) {
+            for (std::size_t k = 0; k < rounds; ++k) {
+                if (i % 2 == 0) {
+                    std::shared_lock guard(m);
+                    ++readers;
+                    if (writers != 0) ++met;
+                    if (k % 4 == 0) mpg::yield();
+                    --readers;
+                } else if (m.try_lock_for(std::chrono::microseconds(k % 20))) {
+                    if (++writers != 1 || readers != 0) ++met;
+                    if (k % 4 == 0) mpg::yield();
+                    --writers;
+                    m.unlock();
+                }
+            }
+        };
+        mpg::wait_group tasks;
+        for (int i = 0; i < 6; ++i) tasks.go([&, i] { work(i); });
+        std::vector<std::jthread> threads;
+        for (int i = 0; i < 3; ++i) threads.emplace_back([&, i] { work(i); });
+        tasks.wait();
+        mpg::blocking([&] { threads.clear(); });
+        EXPECT_EQ(met, 0);
+        EXPECT_TRUE(m.try_lock());
+    });
+}
+
 TEST_P(shared_mutex, readers_do_not_starve_a_writer) {
     run([] {
         mpg::shared_mutex m;

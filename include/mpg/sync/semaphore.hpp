@@ -34,7 +34,11 @@ class semaphore {
     /// {}: taken. Else nothing was taken and it is ctx.err(), also when ctx was done before. May suspend.
     [[nodiscard]] std::error_code acquire(const context& ctx, std::size_t n = 1) {
         sched::cancel_source* source = sched::source_of(ctx);
-        if (source && source->is_done()) return source->err();
+        if (!source) {
+            acquire(n);
+            return {};
+        }
+        if (source->is_done()) return source->err();
         return take(n, {.source = source}) == sync::ended::granted ? std::error_code{} : source->err();
     }
     /// False: not free now, or others wait. Does not suspend.

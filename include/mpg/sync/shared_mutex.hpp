@@ -145,12 +145,17 @@ class shared_mutex {
             }
         }
     }
-    // By the only holder, with has_waiters set: nobody else changes the word, but under lock_. False: those
-    // who were queued have given up.
+    // By one who found himself the only holder, with has_waiters set. False: look again. A writer that gave
+    // up may have let readers in since, or those who were queued have all given up. While it is so under
+    // lock_, nobody else changes the word: the fast paths are closed.
     template <class Mode> MPG_NOINLINE bool hand_over() noexcept {
         sync::strand_list woken;
         word next = 0;
         lock_.lock();
+        if (word_.load(std::memory_order_acquire) != (Mode::hold | has_waiters)) { // pairs with: release
+            lock_.unlock();
+            return false;
+        }
         sync::strand* w = std::is_same_v<Mode, reading> ? writers_.take() : nullptr;
         if (!w) {
             next = readers_.take_all(woken) * reader;
