@@ -32,9 +32,18 @@ template <class T> MPG_NOINLINE std::optional<T> recv_slow(channel<T>& c) {
     return out;
 }
 
+/// Removes the first element, whose value is gone, and unlocks.
+template <class T> struct drop_front_and_unlock {
+    channel<T>& c;
+    ~drop_front_and_unlock() {
+        c.drop_front();
+        c.lock.unlock();
+    }
+};
+
 /// Receives; empty when the channel is closed and drained. From the buffer: one lock, the move, one unlock;
 /// the result does not go through memory there if it fits into registers, which is why this is always
-/// inlined.
+/// inlined. It is built by the return, so that there is one move whether or not the compiler elides others.
 template <class T> MPG_ALWAYS_INLINE std::optional<T> recv(channel<T>* c) {
     if (!c) [[unlikely]]
         wait_forever(forever_ops<sched::wait_reason::chan_nil>);
@@ -42,10 +51,8 @@ template <class T> MPG_ALWAYS_INLINE std::optional<T> recv(channel<T>* c) {
         sched::suspension_point();
         c->lock.lock();
         if (c->quiet_value()) [[likely]] {
-            std::optional<T> out(std::in_place, std::move(c->front()));
-            c->drop_front();
-            c->lock.unlock();
-            return out;
+            drop_front_and_unlock<T> afterwards{*c};
+            return std::optional<T>(std::in_place, std::move(c->front()));
         }
     }
     return recv_slow(*c);
