@@ -73,8 +73,9 @@ template <class E, class F, class... Args> auto wrap_call(F&& f, Args&&... args)
 }
 } // namespace detail
 
-/// Holds a T or an E. Access without a check is undefined when the other is there, as in the standard.
-template <class T, class E> class [[nodiscard]] expected {
+/// Holds a T or an E. Access without a check is undefined when the other is there, as in the standard. Nor does
+/// dropping one warn: a program must not compile here and not there.
+template <class T, class E> class expected {
   public:
     using value_type = T;
     using error_type = E;
@@ -253,7 +254,7 @@ template <class T, class E> class [[nodiscard]] expected {
 };
 
 /// Success without a value, or an E.
-template <class E> class [[nodiscard]] expected<void, E> {
+template <class E> class expected<void, E> {
   public:
     using value_type = void;
     using error_type = E;
