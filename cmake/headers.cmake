@@ -54,6 +54,7 @@ set(MPG_HEADERS
     include/mpg/http/exchange.hpp
     include/mpg/http/field.hpp
     include/mpg/http/header_scanner.hpp
+    include/mpg/http/hijacked.hpp
     include/mpg/http/late_flush.hpp
     include/mpg/http/link.hpp
     include/mpg/http/message_parser.hpp

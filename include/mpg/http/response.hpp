@@ -5,6 +5,7 @@
 #include <mpg/http/client_watch.hpp>
 #include <mpg/http/date.hpp>
 #include <mpg/http/field.hpp>
+#include <mpg/http/hijacked.hpp>
 #include <mpg/http/request_parser.hpp>
 #include <mpg/http/status.hpp>
 #include <mpg/http/wire.hpp>
@@ -24,13 +25,6 @@
 #include <utility>
 
 namespace mpg::http {
-
-/// A connection that a handler has taken over: the TCP stream, and what its client had sent already behind
-/// the request.
-struct hijacked {
-    net::tcp_stream stream;
-    std::string buffered; // comes before whatever is read from stream
-};
 
 namespace detail {
 
