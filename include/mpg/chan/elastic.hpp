@@ -119,6 +119,11 @@ template <class T> class elastic_chan : public channels::reference {
     requires std::derived_from<Context, context>
     elastic_chan(watermarks marks, overflow policy, const Context& ctx, duration heartbeat = duration::max())
         : elastic_chan(marks, ctx, policy, heartbeat) {}
+    template <class Context>
+    requires std::derived_from<Context, context>
+    explicit elastic_chan(const Context& ctx, watermarks marks = {}, overflow policy = overflow::block,
+                          duration heartbeat = duration::max())
+        : elastic_chan(marks, ctx, policy, heartbeat) {}
 
     /// ok, or full: rejected by the policy. With overflow::block it waits while max values are there. Throws
     /// channel_closed, also when it is closed while this waits; std::bad_alloc when it had to grow.

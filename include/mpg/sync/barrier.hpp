@@ -43,7 +43,7 @@ template <class Completion = sync::no_completion> class barrier {
     /// Precondition: 0 < n <= those still expected. Suspends only in the completion function.
     [[nodiscard]] arrival_token arrive(std::ptrdiff_t n = 1) { return arrive(n, 0); }
     /// Waits until the phase is over. May suspend.
-    void wait(arrival_token&& arrival) {
+    void wait(arrival_token&& arrival) const {
         for (;;) {
             sched::suspension_point();
             sync::strand self;
@@ -85,11 +85,11 @@ template <class Completion = sync::no_completion> class barrier {
         sync::wake_all(woken);
     }
 
-    base::spinlock lock_;
-    std::uint64_t phase_ = 0;  // all guarded by lock_
-    std::ptrdiff_t missing_;   // in this phase
-    std::ptrdiff_t expected_;  // in the next
-    sync::wait_queue queue_;   // of this phase
+    mutable base::spinlock lock_;
+    std::uint64_t phase_ = 0;        // all guarded by lock_
+    std::ptrdiff_t missing_;         // in this phase
+    std::ptrdiff_t expected_;        // in the next
+    mutable sync::wait_queue queue_; // of this phase
     [[no_unique_address]] Completion completion_; // run by the last to arrive
 };
 

@@ -27,7 +27,7 @@ class latch {
     }
     bool try_wait() const noexcept { return gate_.is_open(); }
     /// May suspend.
-    void wait() { gate_.wait<sched::wait_reason::latch>(); }
+    void wait() const { gate_.wait<sched::wait_reason::latch>(); }
     void arrive_and_wait(std::ptrdiff_t n = 1) {
         count_down(n);
         wait();
@@ -37,7 +37,7 @@ class latch {
     void change(std::ptrdiff_t by) {
         if (!gate_.change(by)) throw std::logic_error("mpg: count of latch out of range");
     }
-    sync::gate gate_;
+    mutable sync::gate gate_; // who waits stands in its queue
 };
 
 } // namespace mpg
