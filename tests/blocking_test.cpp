@@ -1,4 +1,6 @@
 // blocking(f): f may block its OS thread, and nobody else is held up by it.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

@@ -1,4 +1,6 @@
 // Channels and contexts: the cancellable forms, on_done, elastic channels that end with a context.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

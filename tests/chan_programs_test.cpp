@@ -1,4 +1,6 @@
 // Small programs of communicating tasks, after those by which Go tests its channels.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

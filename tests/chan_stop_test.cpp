@@ -1,4 +1,6 @@
 // A runtime that stops while tasks wait in every kind of channel operation.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

@@ -1,5 +1,6 @@
 // Random senders, receivers, selects, closers and threads; every value is counted.
 //
+// ctest: label:concurrent
 // ctest: timeout:300
 #include "support.hpp"
 

@@ -1,4 +1,6 @@
 // Plain threads on channels: there the OS thread waits.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

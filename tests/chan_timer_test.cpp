@@ -1,4 +1,6 @@
 // after, timer, ticker, after_func: Go's time package as of 1.23.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

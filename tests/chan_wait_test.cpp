@@ -1,4 +1,6 @@
 // Operations that wait: hand-off, order, close, time-outs, views and ranges across tasks.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

@@ -1,4 +1,6 @@
 // condition_variable: FIFO, timed forms, the mutex is locked again however a wait ends.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/sync.hpp>

@@ -1,4 +1,6 @@
 // context: trees that end together, deadlines, values.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

@@ -15,6 +15,7 @@ function(mpg_hazard_test name)
     target_link_libraries(${name} PRIVATE GTest::gtest GTest::gtest_main)
     gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
         PROPERTIES TIMEOUT 240 LABELS "unit;hazard")
+    mpg_add_to_labels(${name} unit hazard)
 endfunction()
 
 set(ipo OFF)

@@ -1,4 +1,6 @@
 // mutex: exclusion, fairness, timed forms, threads, stops.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/sync.hpp>

@@ -1,4 +1,6 @@
 // Which poller a runtime gets, and what each must keep to.
+//
+// ctest: label:concurrent
 #include "io_support.hpp"
 
 #include <mpg/chan.hpp>
@@ -179,7 +181,7 @@ TEST(poller_choice, without_any_descriptor_tasks_run_and_io_fails) {
 
 TEST(poller_choice, a_limit_on_locked_memory_does_not_end_the_start) {
     if (::getuid() != 0) GTEST_SKIP() << "needs to change the user";
-    for (rlim_t kib : {0, 64, 8192})
+    for (rlim_t kib : {0u, 64u, 8192u})
         passes_in_child([kib] {
             ::unsetenv("MPG_NETPOLL");
             ::rlimit limit{kib << 10, kib << 10};

@@ -1,4 +1,6 @@
 // run, runtime, its end, its statistics. What a stop finds: stop_test.cpp.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

@@ -1,4 +1,6 @@
 // scope: tasks that end together.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

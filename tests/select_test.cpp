@@ -1,4 +1,6 @@
 // select over cases known at compile time: choice, handlers, closed and nil channels, time-outs.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

@@ -1,4 +1,6 @@
 // semaphore: weighted, FIFO, cancellable.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/context.hpp>

@@ -1,4 +1,6 @@
 // shared_mutex: readers together, writers alone, nobody starved.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/sync.hpp>

@@ -1,4 +1,6 @@
 // The end of a runtime: whatever its tasks are doing, each ends by mpg::unwound and nothing is left.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

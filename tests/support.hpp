@@ -64,8 +64,16 @@
 
 namespace mpg::test {
 
-/// The numbers of Ps with which everything is tried that depends on scheduling.
-inline constexpr unsigned all_procs[] = {1, 2, 4, 64};
+/// The numbers of Ps with which everything is tried that depends on scheduling: $MPG_TEST_PROCS (a number; what
+/// scripts/soak varies) or these.
+inline const std::vector<unsigned>& all_procs() {
+    static const std::vector<unsigned> value = [] {
+        const char* given = std::getenv("MPG_TEST_PROCS");
+        return given ? std::vector<unsigned>{static_cast<unsigned>(std::strtoul(given, nullptr, 10))}
+                     : std::vector<unsigned>{1, 2, 4, 64};
+    }();
+    return value;
+}
 
 /// n, or less of it where a sanitizer makes each step ten times slower. Never 0.
 constexpr std::size_t scaled(std::size_t n) {
@@ -79,9 +87,9 @@ template <class F> decltype(auto) run_with_procs(unsigned n, F&& f) {
     return mpg::run(o, std::forward<F>(f));
 }
 
-/// The same for each of all_procs in turn, for plain TESTs.
+/// The same for each of all_procs() in turn, for plain TESTs.
 template <class F> void run_with_all_procs(F f) {
-    for (unsigned n : all_procs) {
+    for (unsigned n : all_procs()) {
         SCOPED_TRACE("procs " + std::to_string(n));
         run_with_procs(n, f);
     }
@@ -99,7 +107,7 @@ class with_procs : public ::testing::TestWithParam<unsigned> {
 };
 
 #define MPG_TEST_PROCS(suite)                                                                                 \
-    INSTANTIATE_TEST_SUITE_P(procs, suite, ::testing::ValuesIn(::mpg::test::all_procs),                       \
+    INSTANTIATE_TEST_SUITE_P(procs, suite, ::testing::ValuesIn(::mpg::test::all_procs()),                       \
                              [](const auto& of) { return std::to_string(of.param); })
 
 /// Waits until pred() holds and says whether it came to. The limit is a watchdog, not a part of any test's logic.

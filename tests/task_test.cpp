@@ -1,4 +1,6 @@
 // go, spawn, task<R>, task_local, this_task.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
@@ -30,7 +32,7 @@ TEST_P(task, arguments_are_decay_copied) {
         int x = 1;
         const char text[] = "text";
         mpg::spawn(
-            [&x](int copy, const char* pointer, int& reference) {
+            [](int copy, const char* pointer, int& reference) {
                 copy = 2;
                 reference = 3;
                 EXPECT_STREQ(pointer, "text");
@@ -259,8 +261,8 @@ TEST_P(task, joins_nest_deeper_than_one_stack) {
     struct chain {
         static int depth(int n) { return n == 0 ? 0 : 1 + mpg::spawn(depth, n - 1).join(); }
     };
-    const int n = static_cast<int>(mpg::test::scaled(20'000));
-    EXPECT_EQ(run([n] { return chain::depth(n); }), n);
+    constexpr int n = static_cast<int>(mpg::test::scaled(20'000));
+    EXPECT_EQ(run([] { return chain::depth(n); }), n);
 }
 
 TEST_P(task, joins_form_trees) {
@@ -272,8 +274,8 @@ TEST_P(task, joins_form_trees) {
             return left.join() + right.join();
         }
     };
-    const auto n = static_cast<std::int64_t>(mpg::test::scaled(20'000));
-    EXPECT_EQ(run([n] { return tree::sum(0, n); }), n * (n - 1) / 2);
+    constexpr auto n = static_cast<std::int64_t>(mpg::test::scaled(20'000));
+    EXPECT_EQ(run([] { return tree::sum(0, n); }), n * (n - 1) / 2);
 }
 
 TEST_P(task, joined_task_is_itself_wherever_it_runs) {

@@ -1,5 +1,7 @@
 // Cancelling, closing and stopping while operations are pending: nothing hangs, no byte is lost, and no
 // buffer is written to after its operation has returned.
+//
+// ctest: label:concurrent
 #include "io_support.hpp"
 
 #include <mpg/context.hpp>

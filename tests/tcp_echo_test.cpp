@@ -1,4 +1,6 @@
 // TCP: bytes arrive, all of them and in order, whatever the sizes, on both pollers.
+//
+// ctest: label:concurrent
 #include "io_support.hpp"
 
 #include <mpg/chan.hpp>
@@ -209,11 +211,11 @@ TEST_P(tcp, data_and_end_that_arrive_together_are_both_seen) {
 }
 
 TEST_P(tcp, two_writers_do_not_mix_their_bytes) {
-    const std::size_t size = scaled(1 << 20);
+    constexpr std::size_t size = scaled(1 << 20);
     run([&] {
         auto p = connect_local();
         auto write_all_of = [&](char c) {
-            return mpg::spawn([&p, size, c] {
+            return mpg::spawn([&p, c] {
                 const std::vector<std::byte> mine(size, static_cast<std::byte>(c));
                 for (int i = 0; i != 4; ++i) EXPECT_TRUE(p.client.write(mine));
             });

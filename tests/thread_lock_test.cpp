@@ -1,4 +1,6 @@
 // thread_lock: the task stays on its OS thread, and nobody else runs there.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

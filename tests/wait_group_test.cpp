@@ -1,4 +1,6 @@
 // wait_group and latch: both count down at a gate.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/sync.hpp>

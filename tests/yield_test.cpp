@@ -1,5 +1,7 @@
 // yield, and fairness without it: who runs must let the others, the timers and the fresh tasks have their
 // turn.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

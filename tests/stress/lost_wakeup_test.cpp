@@ -4,6 +4,7 @@
 //
 // $MPG_TEST_SECONDS: how long each goes on (2 by default); minutes of it are worth their time.
 //
+// ctest: label:concurrent
 // ctest: timeout:600
 #include "support.hpp"
 
