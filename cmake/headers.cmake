@@ -110,6 +110,7 @@ set(MPG_HEADERS
     include/mpg/sched/global_queue.hpp
     include/mpg/sched/go.hpp
     include/mpg/sched/idle.hpp
+    include/mpg/sched/idle_list.hpp
     include/mpg/sched/machine.hpp
     include/mpg/sched/options.hpp
     include/mpg/sched/poller.hpp

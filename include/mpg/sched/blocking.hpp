@@ -60,7 +60,7 @@ class blocking_section {
                 rt.idle_list = &p;
                 rt.idle_count.fetch_add(1, std::memory_order_seq_cst);
             }
-            std::atomic_thread_fence(std::memory_order_seq_cst); // pairs with: published
+            base::fence(std::memory_order_seq_cst); // pairs with: published
             if (work_visible(rt) || p.attention.load(std::memory_order_relaxed)) {
                 if (p.attention.load(std::memory_order_relaxed) && leave_bare(rt, p))
                     start_machine(rt, &p, nullptr, false);

@@ -7,16 +7,19 @@
 
 #include <mpg/base/atomic.hpp>
 #include <mpg/base/config.hpp>
-#include <mpg/sched/task.hpp>
 
 #include <array>
 #include <cstdint>
 
 namespace mpg::sched {
 
-class run_queue {
+struct task;
+
+/// Capacity: a power of two. The model checker tries small ones.
+template <std::uint32_t Capacity> class basic_run_queue {
   public:
-    static constexpr std::uint32_t capacity = 256;
+    static constexpr std::uint32_t capacity = Capacity;
+    static_assert(capacity >= 2 && (capacity & (capacity - 1)) == 0);
 
     /// Owner only. False: full.
     bool push(task* t) noexcept {
@@ -75,5 +78,7 @@ class run_queue {
     alignas(base::cache_line) base::atomic<std::uint32_t> tail_{0}; // the owner writes
     std::array<base::atomic<task*>, capacity> slots_{};
 };
+
+using run_queue = basic_run_queue<256>;
 
 } // namespace mpg::sched

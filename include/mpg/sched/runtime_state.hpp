@@ -45,7 +45,7 @@ struct runtime_state {
     std::string poller_reason;
     bool may_spin = false; // more than one CPU
 
-    // The sleep protocol; see idle.hpp.
+    // The sleep protocol; see idle_list.hpp.
     alignas(base::cache_line) base::atomic<std::uint32_t> idle_count{0}; // Ps on the idle list; written under idle_lock
     base::atomic<std::uint32_t> searching{0};
     base::spinlock idle_lock;

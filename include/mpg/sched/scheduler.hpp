@@ -460,15 +460,6 @@ inline task* steal(machine* m, std::vector<std::uint64_t>& seen, base::nanos now
     return nullptr;
 }
 
-/// A searching machine has found work: if there is more, somebody else should look for it.
-inline void stop_searching(machine* m, bool found) noexcept {
-    if (!m->searching) return;
-    runtime_state& rt = *m->rt;
-    m->searching = false;
-    rt.searching.fetch_sub(1, std::memory_order_seq_cst);
-    if (found && rt.idle_count.load(std::memory_order_seq_cst) != 0 && work_visible(rt)) wake_one(rt);
-}
-
 /// Finds the next task for m, which holds a P; sleeps while there is none. Null: it holds no P any more.
 inline task* find_task(machine* m) {
     runtime_state& rt = *m->rt;
@@ -529,20 +520,7 @@ inline task* find_task(machine* m) {
             if (task* t = steal(m, seen, now)) return found(t);
         }
 
-        // Sleep. See idle.hpp for the order of these steps.
-        enter_idle(rt, p);
-        if (m->searching) {
-            m->searching = false;
-            rt.searching.fetch_sub(1, std::memory_order_seq_cst);
-        }
-        std::atomic_thread_fence(std::memory_order_seq_cst); // pairs with: published
-        if (work_visible(rt) || p.attention.load(std::memory_order_relaxed)) {
-            if (leave_idle(rt, p)) {
-                std::uint32_t none = 0;
-                m->searching = rt.searching.compare_exchange_strong(none, 1, std::memory_order_seq_cst);
-            } else {
-                m->searching = true; // woken meanwhile, and counted
-            }
+        if (!prepare_sleep(m, p)) {
             if (!m->searching) ::sched_yield(); // another one searches, and will find it
             idle_since = base::now();           // a ring of one is looked at twice before it is taken
             continue;
@@ -553,7 +531,7 @@ inline task* find_task(machine* m) {
         int n = p.poll->poll(p.wheel->next());
         m->polling = false;
         p.poll_lock.unlock();
-        if (!leave_idle(rt, p)) m->searching = true;
+        slept(m, p);
         if (n > 1 && !p.alone && p.ring.size() > 1) published(rt);
     }
 }
