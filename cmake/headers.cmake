@@ -119,6 +119,7 @@ set(MPG_HEADERS
     include/mpg/sched/runtime_state.hpp
     include/mpg/sched/scheduler.hpp
     include/mpg/sched/sleep.hpp
+    include/mpg/sched/stack_trim.hpp
     include/mpg/sched/stop.hpp
     include/mpg/sched/task.hpp
     include/mpg/sched/task_local.hpp

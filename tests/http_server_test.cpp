@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <fcntl.h>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <sys/resource.h>
@@ -170,6 +171,36 @@ TEST_P(http_server, an_idle_connection_is_closed) {
         http_peer c = s.connect();
         EXPECT_EQ(c.get("/ok").status, 200);
         EXPECT_TRUE(c.ends());
+    });
+}
+
+/// Pages of the process that are in memory.
+std::size_t resident_pages() {
+    std::size_t mapped = 0, resident = 0;
+    std::ifstream("/proc/self/statm") >> mapped >> resident;
+    return resident;
+}
+
+TEST_P(http_server, a_connection_left_alone_gives_its_stack_back_and_serves_on) {
+    run([] {
+        live_server s;
+        constexpr int deep = 64 << 10, clients = 32;
+        s->handle("/deep", [](request&, response& res) {
+            volatile char used[deep];
+            for (int i = 0; i < deep; i += 512) used[i] = 1;
+            (void)res.write(used[0] ? "ok" : "");
+        });
+        s.start();
+        std::vector<http_peer> all;
+        for (int i = 0; i < clients; ++i) all.push_back(s.connect());
+        for (http_peer& c : all) ASSERT_EQ(c.get("/deep").status, 200);
+        const std::size_t before = resident_pages();
+        EXPECT_TRUE(
+            mpg::test::eventually([&] { return resident_pages() + clients * (deep / 4096) / 2 < before; }));
+        for (http_peer& c : all) EXPECT_EQ(c.get("/deep").status, 200);
+        mpg::sleep_for(600ms); // they rest again
+        EXPECT_FALSE(s->shutdown(mpg::context::background()));
+        for (http_peer& c : all) EXPECT_TRUE(c.ends());
     });
 }
 

@@ -11,6 +11,7 @@
 #include <mpg/http/request.hpp>
 #include <mpg/http/response.hpp>
 #include <mpg/http/wire.hpp>
+#include <mpg/sched/stack_trim.hpp>
 #include <mpg/sched/unwound.hpp>
 
 #include <algorithm>
@@ -66,20 +67,31 @@ class connection final : public registry::entry {
     static constexpr std::size_t most_drained = 256 << 10; // of a body that the handler has left, as in Go
     static constexpr std::size_t batch_bytes = 64 << 10;   // of responses
     static constexpr std::chrono::milliseconds linger_time{500};
+    static constexpr nanoseconds rest_after = std::chrono::milliseconds(500);
 
     // ---- waiting ----
 
-    /// Waits for the first bytes of a request. False: the connection ends.
+    /// Waits for the first bytes of a request. False: the connection ends. One that has served and then is
+    /// left alone for a while first gives back the stack that its handlers have used.
     bool await_request() {
         const server_options& o = core_.options;
         wire_.in().release();
-        read_within(!served_                 ? o.read_header_timeout
-                    : o.idle_timeout.count() ? o.idle_timeout
-                                             : o.read_timeout);
-        const bool may_wait = core_.connections.go_idle(*this);
+        const nanoseconds limit = !served_                 ? o.read_header_timeout
+                                  : o.idle_timeout.count() ? o.idle_timeout
+                                                           : o.read_timeout;
+        const bool may_rest = served_ && (limit.count() == 0 || limit > rest_after);
+        read_within(may_rest ? rest_after : limit);
+        bool may_wait = core_.connections.go_idle(*this);
         result<std::size_t> got = std::size_t{0};
         if (may_wait) got = wire_.fill(1);
-        const bool swept = !core_.connections.go_active(*this);
+        bool swept = !core_.connections.go_active(*this);
+        if (may_rest && may_wait && !swept && !got && got.error() == errc::deadline_exceeded) {
+            sched::trim_stack();
+            read_within(limit.count() > 0 ? limit - rest_after : limit);
+            may_wait = core_.connections.go_idle(*this);
+            if (may_wait) got = wire_.fill(1);
+            swept = !core_.connections.go_active(*this);
+        }
         if (swept) deadline_set_ = true;
         if (swept || !may_wait) read_within(o.read_header_timeout);
         if (got && *got > 0) return true;
