@@ -32,11 +32,12 @@ inline nanos to_nanos(time_point t) noexcept {
 }
 inline time_point to_time_point(nanos n) noexcept { return time_point(std::chrono::nanoseconds(n)); }
 
-/// now + d without overflow; a d of nanoseconds::max() means never. A negative d is in the past.
-inline nanos deadline_after(std::chrono::nanoseconds d) noexcept {
-    nanos base = now(), result = 0;
-    if (d == std::chrono::nanoseconds::max() || __builtin_add_overflow(base, d.count(), &result)) return never;
+/// from + d without overflow; a d of nanoseconds::max() means never. A negative d is in the past.
+inline nanos deadline_after(std::chrono::nanoseconds d, nanos from) noexcept {
+    nanos result = 0;
+    if (d == std::chrono::nanoseconds::max() || __builtin_add_overflow(from, d.count(), &result)) return never;
     return result;
 }
+inline nanos deadline_after(std::chrono::nanoseconds d) noexcept { return deadline_after(d, now()); }
 
 } // namespace mpg::base

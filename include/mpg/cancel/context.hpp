@@ -13,7 +13,12 @@
 
 namespace mpg {
 
+class context;
 class cancel_context;
+
+namespace cancel {
+cancel_context make_child(const context& parent, base::nanos deadline, base::nanos now);
+} // namespace cancel
 
 /// Tells operations that wait when to give up. A handle of one pointer: copies are the same context. A
 /// context is done when it is cancelled, when its deadline passes, or when its parent is done, and stays
@@ -80,21 +85,10 @@ class context {
     friend sched::cancel_source* sched::source_of(const context&) noexcept;
     template <class K>
     friend context with_value(const context& parent, std::type_identity_t<typename K::type> v);
-    friend cancel_context with_deadline(const context& parent, time_point t);
-    friend cancel_context with_cancel(const context& parent);
+    friend cancel_context cancel::make_child(const context& parent, base::nanos deadline, base::nanos now);
 
     explicit context(cancel::node* taken) noexcept : node_(taken) {}
     cancel::cancel_node* source() const noexcept { return node_ ? node_->source : nullptr; }
-    /// A child; not started.
-    static cancel::cancel_node* child_of(const context& parent, base::nanos deadline) {
-        cancel::share(parent.node_);
-        try {
-            return new cancel::cancel_node(parent.node_, deadline);
-        } catch (...) {
-            cancel::drop(parent.node_);
-            throw;
-        }
-    }
 
     cancel::node* node_; // null: background
 };
@@ -125,32 +119,35 @@ class cancel_context : public context {
     }
 
   private:
-    friend cancel_context with_deadline(const context& parent, time_point t);
-    friend cancel_context with_cancel(const context& parent);
+    friend cancel_context cancel::make_child(const context& parent, base::nanos deadline, base::nanos now);
     explicit cancel_context(cancel::cancel_node* taken) noexcept : context(taken) {}
 };
 
+/// now: the time, where there is a deadline.
+inline cancel_context cancel::make_child(const context& parent, base::nanos deadline, base::nanos now) {
+    auto* made = new cancel_node(parent.node_, deadline);
+    share(parent.node_);
+    cancel_context child(made);
+    made->start(now);
+    return child;
+}
+
 /// A child that can be cancelled. One allocation.
 [[nodiscard]] inline cancel_context with_cancel(const context& parent) {
-    cancel::cancel_node* made = context::child_of(parent, base::never);
-    cancel_context child(made);
-    made->start();
-    return child;
+    return cancel::make_child(parent, base::never, 0);
 }
 
 /// A child that is done with errc::deadline_exceeded at t, if not earlier; the parent's deadline counts when
 /// it is earlier. On a plain thread the current or default runtime serves it; with none alive:
 /// std::logic_error.
 [[nodiscard]] inline cancel_context with_deadline(const context& parent, time_point t) {
-    cancel::cancel_node* made = context::child_of(parent, base::to_nanos(t));
-    cancel_context child(made);
-    made->start();
-    return child;
+    return cancel::make_child(parent, base::to_nanos(t), base::now());
 }
 
 /// As with_deadline, d from now. nanoseconds::max(): no deadline.
 [[nodiscard]] inline cancel_context with_timeout(const context& parent, duration d) {
-    return with_deadline(parent, base::to_time_point(base::deadline_after(d)));
+    base::nanos now = base::now();
+    return cancel::make_child(parent, base::deadline_after(d, now), now);
 }
 
 /// A child with a value for key K, a type { using type = ...; }. It is done when its parent is. One

@@ -3,20 +3,20 @@
 // A context is a node of a tree whose edges are references from the child to its parent. A *cancel node* is a
 // cancel_source; a *value node* carries one value and has the source of its nearest cancel node above.
 //
-//   state word  cancel_source's done flag; decided_, err_ and cause_ under decide_.
-//   fast path   is_done: one load.
-//   slow path   finish(): decide_ fixes the error and the cause of the first caller; then everybody marks the
-//               source done with what was decided, so that a cancel() that lost returns when it is done, too.
-//               Marking fires the hooks, among them those of the children, under this node's lock: the locks
-//               nest from the parent to the child. decide_ is a leaf.
+//   state word  cancel_source's done flag; cause_ is written before it is set. quiet_ says that all that a
+//               cancel() has to do is done, so that the next one, mostly that of the destructor, has nothing to do.
+//   fast path   is_done: one load. A second cancel(): one load.
+//   slow path   finish(): the first caller fixes the error and the cause, and fires the hooks, among them those of
+//               the children, under this node's lock: the locks nest from the parent to the child. A cancel()
+//               that lost waits for that lock, so it returns when all below is done, too.
 //   the races   parent ends / child ends: the child's own end unsubscribes from the parent without holding
 //               the child's lock; the parent's end has unlinked the hook before it fires it. Unlinking twice
 //               does no harm. deadline / last reference: the timer's callback has no reference, and none is
 //               dropped in it. The last reference disarms the timer, which waits for a callback that runs,
 //               and unsubscribes from the parent, which waits for a hook that runs; only then the node is
 //               freed. Nobody disarms while he holds a context's lock, which the callback takes.
-//   costs       with_cancel: one allocation and one lock of the parent. Being cancelled: two locks, one more
-//               for each child.
+//   costs       with_cancel: one allocation and one lock of the parent. Being cancelled: one lock, one more for
+//               each child and two for a parent. A deadline: 30 ns for the clock and the timer.
 #pragma once
 
 #include <mpg/base/atomic.hpp>
@@ -61,8 +61,10 @@ inline node* share(node* n) noexcept {
 }
 /// In a loop, so that a long chain of contexts does not need a deep stack.
 inline void drop(node* n) noexcept {
-    // acquire: pairs with the release of those who dropped theirs before.
-    while (n && n->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    // acquire: pairs with the release of those who dropped theirs before. The only owner needs no read-modify-write:
+    // nobody is left who could share.
+    while (n && (n->refs.load(std::memory_order_acquire) == 1 ||
+                 n->refs.fetch_sub(1, std::memory_order_acq_rel) == 1)) {
         node* above = n->parent;
         delete n;
         n = above;
@@ -94,24 +96,25 @@ class cancel_node final : public node, public sched::cancel_source {
         };
     }
     ~cancel_node() override {
+        if (quiet_.load(std::memory_order_acquire)) return; // pairs with: cancel
         disarm();
         if (above_) above_->unsubscribe(upward_);
     }
 
-    /// Joins the parent and starts the clock. Once, before anybody else knows the node. Throws
-    /// std::logic_error when it needs a timer and no runtime is alive.
-    void start() {
+    /// Joins the parent and starts the clock; now: the time, where there is a deadline. Once, before anybody else
+    /// knows the node. Throws std::logic_error when it needs a timer and no runtime is alive.
+    void start(base::nanos now) {
         if (above_ && !above_->subscribe(upward_)) {
             inherit();
             return;
         }
         if (deadline_ == base::never || (above_ && above_->deadline_ == deadline_)) return;
-        if (deadline_ <= base::now()) {
+        if (deadline_ <= now) {
             finish(errc::deadline_exceeded, nullptr);
             return;
         }
         sched::arm(timer_, deadline_);
-        armed_.store(true, std::memory_order_relaxed); // the node is published later
+        armed_ = true;
     }
 
     /// The first call decides. When it returns, the node is done. Neither under a context's lock nor from a
@@ -121,8 +124,10 @@ class cancel_node final : public node, public sched::cancel_source {
         if (above_) above_->unsubscribe(upward_);
     }
     void cancel(std::exception_ptr cause) noexcept {
+        if (quiet_.load(std::memory_order_acquire)) return; // pairs with: the store
         finish(errc::cancelled, std::move(cause));
         disarm();
+        quiet_.store(true, std::memory_order_release); // pairs with: the load, ~cancel_node
     }
 
     /// Precondition: done. Null: none was given.
@@ -162,35 +167,23 @@ class cancel_node final : public node, public sched::cancel_source {
     };
 
     // The parent is done: so is this, for the same reason. May run under the parent's lock.
-    void inherit() noexcept { settle(above_->err_, above_->cause_); }
+    void inherit() noexcept { settle(above_->err(), above_->cause_); }
 
     void settle(std::error_code err, std::exception_ptr cause) noexcept {
-        {
-            std::lock_guard guard(decide_);
-            if (!decided_) {
-                decided_ = true;
-                err_ = err;
-                cause_ = std::move(cause);
-            }
-        }
-        mark_done(err_); // constant from here on
+        mark_done(err, [&] { cause_ = std::move(cause); });
     }
-    // Of two that cancel one disarms; the last reference comes after both.
+    // Several may do it at once. Afterwards no callback runs.
     void disarm() noexcept {
-        if (armed_.load(std::memory_order_relaxed) && armed_.exchange(false, std::memory_order_acq_rel))
-            sched::disarm(timer_);
+        if (armed_) sched::disarm(timer_);
     }
 
     cancel_node* const above_; // constant; kept alive by parent
     const base::nanos deadline_;
     link upward_;  // subscribed to above_
     alarm timer_;
-    base::atomic<bool> armed_{false}; // timer_ needs to be disarmed
-
-    base::spinlock decide_;
-    bool decided_ = false;      // guarded by decide_
-    std::error_code err_;       // written once under decide_
-    std::exception_ptr cause_;  // written once under decide_
+    bool armed_ = false; // timer_ needs to be disarmed; constant once the node is known to others
+    base::atomic<bool> quiet_{false}; // done, disarmed and unsubscribed
+    std::exception_ptr cause_;        // written once, before the node is done
     base::atomic<closer*> closer_{nullptr};
     std::unique_ptr<closer> closer_owner_; // written once, by the one who set closer_
 };

@@ -4,7 +4,8 @@
 // The node of the timer lives in the channel, so the channel need not be kept by its timer: when the last
 // handle goes, the timer is disarmed. Two locks: the channel's, under which the callback sends and arms
 // again, so that stop sees either nothing of a tick or all of it; and `control_`, which serialises stop and
-// reset and is held while a running callback ends (it does not take it).
+// reset and is held while a running callback ends (it does not take it). A timer that is made, stopped and
+// dropped takes three locks, and the wheel's for arming.
 #pragma once
 
 #include <mpg/base/clock.hpp>
@@ -25,7 +26,7 @@ class timed_channel final : public channel<time_point> {
     static timed_channel* make(std::chrono::nanoseconds d, base::nanos period) {
         auto* made = new timed_channel;
         try {
-            made->start(d, period);
+            made->begin(d, period);
         } catch (...) {
             delete made;
             throw;
@@ -43,7 +44,7 @@ class timed_channel final : public channel<time_point> {
     bool reset(std::chrono::nanoseconds d, base::nanos period) {
         std::lock_guard control(control_);
         bool pending = halt();
-        start(d, period);
+        begin(d, period);
         return pending;
     }
 
@@ -58,36 +59,36 @@ class timed_channel final : public channel<time_point> {
         alarm_.owner = this;
         alarm_.fire = [](sched::timer_node& node) noexcept { static_cast<alarm&>(node).owner->tick(); };
     }
-    ~timed_channel() { halt(); }
+    ~timed_channel() {
+        if (armed_) (void)sched::disarm(alarm_);
+    }
 
-    void start(std::chrono::nanoseconds d, base::nanos period) {
-        base::nanos deadline = base::deadline_after(d);
-        set_running(true, deadline, period);
+    // Precondition: halted, so that no callback runs or will: what the callback reads needs no lock until it
+    // is armed. Under control_, or before others know it.
+    void begin(std::chrono::nanoseconds d, base::nanos period) {
+        next_ = base::deadline_after(d);
+        period_ = period;
+        running_ = true;
         try {
-            sched::arm(alarm_, deadline);
+            sched::arm(alarm_, next_);
         } catch (...) {
-            set_running(false, deadline, period);
+            running_ = false;
             throw;
         }
+        armed_ = true;
     }
-    bool set_running(bool on, base::nanos next, base::nanos period) noexcept {
-        std::lock_guard guard(lock);
-        next_ = next;
-        period_ = period;
-        return std::exchange(running_, on);
-    }
-    // First forbids further ticks, under the lock of the callback; from then on nobody else arms the node. A
-    // callback that comes to the lock after that was stopped too: so running_ tells what was pending, not
-    // disarm.
+    // Under control_. First forbids further ticks, under the lock of the callback, and takes back what was
+    // sent; from then on nobody else arms the node. A callback that comes to the lock after that was stopped
+    // too: so running_ tells what was pending, not disarm.
     bool halt() noexcept {
-        bool pending = set_running(false, 0, 0);
-        (void)sched::disarm(alarm_);
         lock.lock();
+        bool pending = std::exchange(running_, false);
         if (filled() != 0) {
             drop_front();
             pending = true;
         }
         lock.unlock();
+        if (std::exchange(armed_, false)) (void)sched::disarm(alarm_);
         return pending;
     }
     void tick() noexcept {
@@ -114,6 +115,7 @@ class timed_channel final : public channel<time_point> {
     base::nanos period_ = 0; // guarded by lock; 0: fires once
     base::nanos next_ = 0;   // guarded by lock
     bool running_ = false;   // guarded by lock: the callback may send
+    bool armed_ = false;     // guarded by control_: a callback may run or come
 };
 
 } // namespace mpg::channels

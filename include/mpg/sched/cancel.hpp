@@ -53,17 +53,23 @@ class cancel_source {
   protected:
     ~cancel_source() = default;
 
-    /// Only the first call counts (true). Fires all hooks, in the order of subscription, before it returns.
-    bool mark_done(std::error_code why) noexcept {
+    /// Only the first call counts (true): it runs first(), under the lock and before anybody can see that it is
+    /// done. Fires all hooks, in the order of subscription, before it returns; so does a call that comes second
+    /// return only then.
+    template <class F> bool mark_done(std::error_code why, F first) noexcept {
         lock_.lock();
-        bool first = !done_.load(std::memory_order_relaxed);
-        if (first) {
+        bool counts = !done_.load(std::memory_order_relaxed);
+        if (counts) {
+            first();
             error_ = why;
             done_.store(true, std::memory_order_release); // pairs with: is_done
             while (cancel_hook* hook = hooks_.pop_front()) hook->fire(*hook);
         }
         lock_.unlock();
-        return first;
+        return counts;
+    }
+    bool mark_done(std::error_code why) noexcept {
+        return mark_done(why, [] {});
     }
 
     base::spinlock lock_;
