@@ -18,7 +18,7 @@ class spinlock {
     spinlock(const spinlock&) = delete;
     spinlock& operator=(const spinlock&) = delete;
 
-    void lock() noexcept {
+    MPG_ALWAYS_INLINE void lock() noexcept {
         if (word_.exchange(1, std::memory_order_acquire) != 0) [[unlikely]] // pairs with: unlock
             lock_slow();
     }
@@ -26,7 +26,7 @@ class spinlock {
         return word_.load(std::memory_order_relaxed) == 0 &&
                word_.exchange(1, std::memory_order_acquire) == 0; // pairs with: unlock
     }
-    void unlock() noexcept { word_.store(0, std::memory_order_release); } // pairs with: lock, try_lock
+    MPG_ALWAYS_INLINE void unlock() noexcept { word_.store(0, std::memory_order_release); } // pairs with: lock, try_lock
 
   private:
     // The owner may have lost its CPU: after a short spin give ours away, so that it can run.

@@ -68,8 +68,9 @@ template <class... Cases> class static_select {
         channel_core* dice = nullptr;
         (void)((dice = dice_of(cases), dice != nullptr) || ...);
         std::uint64_t seed = dice ? dice->roll() : static_cast<std::uint64_t>(base::now());
-        for (auto n = base::random(seed).below(static_cast<std::uint32_t>(std::popcount(ready))); n > 0; --n)
-            ready &= ready - 1;
+        std::uint32_t count = 0; // few bits: a loop is faster than the library's count
+        for (std::uint64_t left = ready; left != 0; left &= left - 1) ++count;
+        for (auto n = base::random(seed).below(count); n > 0; --n) ready &= ready - 1;
         return static_cast<std::size_t>(std::countr_zero(ready));
     }
     template <class C> static channel_core* dice_of(C& c) noexcept {

@@ -27,7 +27,7 @@ MPG_NOINLINE inline void suspension_point_slow(task* t) {
     throw unwound();
 }
 
-inline void suspension_point() {
+MPG_ALWAYS_INLINE void suspension_point() {
     machine* m = this_machine();
     if (m && m->rt && m->rt->stopping.load(std::memory_order_relaxed)) [[unlikely]]
         if (m->cur) suspension_point_slow(m->cur);

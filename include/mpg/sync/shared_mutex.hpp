@@ -79,8 +79,14 @@ class shared_mutex {
                 return true; // pairs with: release
         return false;
     }
+    // The guess comes before the look: a look at a word that somebody has just changed costs as much as the exchange.
     template <class Mode> bool acquire(const sync::limit& l) {
-        return try_acquire<Mode>() || acquire_slow<Mode>(l);
+        word s = 0;
+        do {
+            if (word_.compare_exchange_weak(s, s + Mode::hold, std::memory_order_acquire)) [[likely]]
+                return true; // pairs with: release
+        } while (!(s & Mode::excluded_by));
+        return acquire_slow<Mode>(l);
     }
     // True: got it. False: held, and the last holder will see has_waiters. Under lock_.
     template <class Mode> bool try_acquire_or_announce() noexcept {
@@ -131,17 +137,16 @@ class shared_mutex {
         if (readers_.empty() && writers_.empty()) word_.fetch_and(~has_waiters, std::memory_order_relaxed);
     }
 
-    // acquire, here and where the exchange fails: who hands over does so for the readers who left before:
-    // pairs with the release of each of them.
+    // acquire, where the exchange fails: who hands over does so for the readers who left before: pairs with the
+    // release of each of them. The first exchange guesses, as that of acquire.
     template <class Mode> void release() noexcept {
-        word s = word_.load(std::memory_order_acquire);
+        word s = Mode::hold;
         for (;;) {
-            bool last = (s & ~has_waiters) == Mode::hold;
-            if (last && (s & has_waiters)) {
+            if (s == (Mode::hold | has_waiters)) [[unlikely]] {
                 if (hand_over<Mode>()) return;
                 s = word_.load(std::memory_order_acquire);
-            } else if (word_.compare_exchange_weak(s, s - Mode::hold, std::memory_order_acq_rel)) {
-                return; // release pairs with: try_acquire, release
+            } else if (word_.compare_exchange_weak(s, s - Mode::hold, std::memory_order_acq_rel)) [[likely]] {
+                return; // release pairs with: acquire, try_acquire, release
             }
         }
     }
