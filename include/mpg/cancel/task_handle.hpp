@@ -1,8 +1,8 @@
 // spawn and task<R>: start a task, and get its result.
 //
-// The closure's place in the record holds the frame: what f needs, later what it gave, and who waits for it. It belongs
-// to the run and to the handle; who lets go last destroys it. lock_ guards done_ and the waiters; done_ is set once, by
-// the run, which then unlinks the waiters one by one. The result is written before done_ and read after it.
+// The closure's place in the record holds the frame: what f needs, later what it gave, and who waits for it. The run
+// and the handle share it: when the run has ended it belongs to the handle, and to the run when the handle let go
+// before.
 #pragma once
 
 #include <mpg/cancel/context.hpp>
@@ -12,138 +12,165 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <sched.h>
 #include <system_error>
 #include <type_traits>
 
 namespace mpg::cancel {
 
-/// The part of a frame that does not depend on types.
+/// The part of a frame that does not depend on types. One strand at a time uses the handle, so one waits at most.
+///
+///   state word  address of the waiter | dropped | closed | has_channel | done. What f gave is written before done is
+///               set, and read after it was seen.
+///   fast path   wait: one load that finds done. Else one exchange when the registers are saved, and one of the run
+///               at its end: that is the run's last touch of the frame, unless it then has to close the channel
+///               (and sets closed), or to destroy the frame (dropped).
+///   the races   end / wait: the waiter's exchange fails when done is set, and it goes on. end / withdrawal by a
+///               context: the run took the waiter's address, but loses the claim; the waiter stays until the run
+///               has said that it lets go of it. end / last handle: dropped and done are set in one word, the second
+///               of the two destroys.
+///   cost        40 bytes; 10 ns of exchanges for a spawn and its join.
 class join_state {
   public:
     join_state() = default;
     join_state(const join_state&) = delete;
     join_state& operator=(const join_state&) = delete;
+    ~join_state() { delete channel_.load(std::memory_order_relaxed); }
 
-    bool done() noexcept {
-        lock_.lock();
-        bool d = done_;
-        lock_.unlock();
-        return d;
+    bool done() const noexcept {
+        return state_.load(std::memory_order_acquire) & is_done; // pairs with: finish
     }
 
     /// Waits until the run has ended.
     void wait() {
         sched::suspension_point();
-        single s{{}, this};
-        s.who = sched::current();
-        lock_.lock();
-        if (done_) {
-            lock_.unlock();
-            return;
-        }
-        waiters_.push_back(s);
+        if (done()) return;
+        waiter self{this, sched::current()};
         static constexpr sched::park_ops ops{
             sched::wait_reason::join,
-            [](void* arg) noexcept { static_cast<single*>(arg)->of->lock_.unlock(); },
             [](void* arg) noexcept {
-                auto* w = static_cast<single*>(arg);
-                join_state* of = w->of;
-                of->lock_.lock();
-                bool linked = w->linked();
-                if (linked) base::intrusive_list<sched::waiter>::erase(*w);
-                of->lock_.unlock();
-                return linked;
+                auto* w = static_cast<waiter*>(arg);
+                sched::task* who = w->who;
+                if (!w->of->enter(*w)) sched::ready(who);
+            },
+            [](void* arg) noexcept {
+                auto* w = static_cast<waiter*>(arg);
+                return w->of->leave(*w);
             }};
-        sched::park(ops, &s);
+        sched::park(ops, &self);
         sched::suspension_point();
     }
-
     /// Waits until the run has ended or the source is done: then false.
-    bool wait(sched::cancel_source& source) {
+    MPG_NOINLINE bool wait(sched::cancel_source& source) {
         sched::suspension_point();
         if (done()) return true;
         sched::multi_wait multi;
-        sched::waiter w;
-        w.multi = &multi;
+        waiter self{this, nullptr, &multi};
         struct hook_of : sched::cancel_hook {
             sched::multi_wait* multi;
         } hook;
         hook.multi = &multi;
         hook.fire = [](sched::cancel_hook& h) noexcept {
             auto* m = static_cast<hook_of&>(h).multi;
-            if (auto won = m->claim(1); won != sched::multi_wait::claim_result::lost) m->wake(won);
+            if (auto won = m->claim(by_source); won != sched::multi_wait::claim_result::lost) m->wake(won);
         };
         if (!source.subscribe(hook)) return done();
-        lock_.lock();
-        if (done_) {
-            lock_.unlock();
-            source.unsubscribe(hook);
-            return true;
+        bool ended = !enter(self);
+        if (!ended) {
+            static constexpr sched::park_ops ops{
+                sched::wait_reason::join, [](void* arg) noexcept { static_cast<sched::multi_wait*>(arg)->commit(); },
+                [](void* arg) noexcept {
+                    return static_cast<sched::multi_wait*>(arg)->claim(by_stop) !=
+                           sched::multi_wait::claim_result::lost;
+                }};
+            sched::park(ops, &multi);
         }
-        waiters_.push_back(w);
-        lock_.unlock();
-        static constexpr sched::park_ops ops{
-            sched::wait_reason::join, [](void* arg) noexcept { static_cast<sched::multi_wait*>(arg)->commit(); },
-            [](void* arg) noexcept {
-                return static_cast<sched::multi_wait*>(arg)->claim(2) != sched::multi_wait::claim_result::lost;
-            }};
-        sched::park(ops, &multi);
         source.unsubscribe(hook);
-        lock_.lock();
-        if (w.linked()) base::intrusive_list<sched::waiter>::erase(w);
-        bool ended = done_;
-        lock_.unlock();
+        if (!ended && !leave(self)) {
+            ended = true;
+            if (multi.winner() != by_end)
+                while (!self.let_go.load(std::memory_order_acquire)) ::sched_yield(); // pairs with: finish
+        }
         sched::suspension_point();
         return ended;
     }
 
-    /// A channel that is closed when the run has ended.
+    /// A channel that is closed when the run has ended. Several strands may ask at once.
     recv_chan<void> done_channel() {
-        auto fresh = std::make_unique<chan<void>>();
-        lock_.lock();
-        if (!done_channel_) done_channel_ = std::move(fresh);
-        chan<void> c = *done_channel_;
-        bool d = done_ && !std::exchange(channel_closed_, true);
-        lock_.unlock();
-        if (d) c.close();
-        return c;
+        chan<void>* made = channel_.load(std::memory_order_acquire); // pairs with: the exchange
+        if (!made) {
+            auto fresh = std::make_unique<chan<void>>();
+            if (channel_.compare_exchange_strong(made, fresh.get(), std::memory_order_acq_rel)) {
+                made = fresh.release();
+                // The run closes it when it finds has_channel set. acq_rel: pairs with: finish.
+                if (state_.fetch_add(has_channel, std::memory_order_acq_rel) & is_done) close(*made);
+            }
+        }
+        return *made;
     }
 
-    /// By the run, at its end.
-    void finish() noexcept {
-        lock_.lock();
-        done_ = true;
-        while (sched::waiter* w = waiters_.pop_front()) {
-            if (sched::multi_wait* m = w->multi) {
-                auto won = m->claim(0);
-                lock_.unlock();
-                if (won != sched::multi_wait::claim_result::lost) m->wake(won);
+    /// By the run, at its end. True: no handle is left, so the frame is the run's. Else the frame may be gone.
+    [[nodiscard]] bool finish() noexcept {
+        // acq_rel: pairs with done, enter, done_channel, drop. An addition, for each bit is set once.
+        std::uintptr_t s = state_.fetch_add(is_done, std::memory_order_acq_rel);
+        if (s & has_channel) [[unlikely]] close(*channel_.load(std::memory_order_acquire));
+        if (auto* w = reinterpret_cast<waiter*>(s & ~flags)) {
+            if (!w->multi) [[likely]] {
+                sched::ready(w->who);
+            } else if (auto won = w->multi->claim(by_end); won != sched::multi_wait::claim_result::lost) {
+                w->multi->wake(won);
             } else {
-                sched::task* t = w->who;
-                lock_.unlock();
-                sched::ready(t);
+                w->let_go.store(true, std::memory_order_release); // pairs with: wait
             }
-            lock_.lock();
         }
-        bool close = done_channel_ && !std::exchange(channel_closed_, true);
-        lock_.unlock();
-        if (close) done_channel_->close();
+        return s & is_dropped;
+    }
+    /// By the handle, when it lets go. True: the run has ended, so the frame is the handle's.
+    [[nodiscard]] bool drop() noexcept {
+        // acq_rel: pairs with finish.
+        if (!done() && !(state_.fetch_add(is_dropped, std::memory_order_acq_rel) & is_done)) return false;
+        while ((state_.load(std::memory_order_acquire) & (has_channel | is_closed)) == has_channel)
+            ::sched_yield(); // the run is about to close the channel; pairs with: close
+        return true;
     }
 
     std::exception_ptr error; // written before finish
     bool unwound = false;     // it was unwound, or never started
-    base::atomic<std::uint32_t> owners{2};
 
   private:
-    struct single : sched::waiter {
+    static constexpr std::uintptr_t is_done = 1, has_channel = 2, is_closed = 4, is_dropped = 8, flags = 15;
+    static constexpr std::uint32_t by_end = 0, by_source = 1, by_stop = 2;
+
+    struct alignas(16) waiter {
         join_state* of;
+        sched::task* who;                  // when multi is null
+        sched::multi_wait* multi = nullptr;
+        base::atomic<bool> let_go{false};  // by a run that has lost its claim
     };
 
-    base::spinlock lock_;
-    bool done_ = false;
-    bool channel_closed_ = false;
-    base::intrusive_list<sched::waiter> waiters_;
-    std::unique_ptr<chan<void>> done_channel_;
+    // False: the run has ended.
+    bool enter(waiter& w) noexcept {
+        std::uintptr_t s = state_.load(std::memory_order_relaxed);
+        while (!(s & is_done))
+            if (state_.compare_exchange_weak(s, s | reinterpret_cast<std::uintptr_t>(&w), std::memory_order_acq_rel))
+                return true; // pairs with: finish
+        return false;
+    }
+    // False: the run has ended, and took the waiter.
+    bool leave(waiter& w) noexcept {
+        std::uintptr_t s = state_.load(std::memory_order_acquire); // pairs with: finish
+        while (!(s & is_done))
+            if (state_.compare_exchange_weak(s, s & ~reinterpret_cast<std::uintptr_t>(&w), std::memory_order_acq_rel))
+                return true;
+        return false;
+    }
+    void close(chan<void>& c) noexcept {
+        c.close();
+        state_.fetch_add(is_closed, std::memory_order_release); // pairs with: drop
+    }
+
+    base::atomic<std::uintptr_t> state_{0};
+    base::atomic<chan<void>*> channel_{nullptr}; // owned; made on first use
 };
 
 /// A frame that gives an R.
@@ -175,10 +202,9 @@ template <class R, class C> struct frame : result_state<R> {
     std::optional<C> call;
 };
 
-template <class R, class C> void let_go(sched::task& t, frame<R, C>* f) noexcept {
-    // acq_rel: what the other owner did happens before the destruction.
-    if (f->owners.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    if (f->error) t.rt->dropped_exceptions.fetch_add(1, std::memory_order_relaxed);
+/// By the one whom the frame belongs to in the end.
+template <class R, class C> void destroy_frame(sched::task& t, frame<R, C>* f) noexcept {
+    if (f->error) [[unlikely]] t.rt->dropped_exceptions.fetch_add(1, std::memory_order_relaxed);
     sched::destroy_closure<frame<R, C>>(t);
 }
 
@@ -199,8 +225,7 @@ template <class R, class C> void spawn_body(sched::task& self, void* closure, sc
         }
         f->call.reset();
     });
-    f->finish();
-    let_go(self, f);
+    if (f->finish()) destroy_frame(self, f);
 }
 
 } // namespace mpg::cancel
@@ -297,7 +322,7 @@ task<R> cancel_spawn_on(sched::runtime_state& rt, const void* created_at, F&& f,
     }
     handle.record_ = t;
     handle.release_ = [](sched::task* record, cancel::result_state<R>* state) noexcept {
-        cancel::let_go(*record, static_cast<frame*>(state));
+        if (state->drop()) cancel::destroy_frame(*record, static_cast<frame*>(state));
         sched::drop_record(record);
     };
     if (rt.stopping.load(std::memory_order_relaxed)) [[unlikely]] { // as a task that never started
