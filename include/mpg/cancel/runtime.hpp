@@ -84,7 +84,7 @@ class runtime {
         };
         rt_->waiting_callers.fetch_add(1, std::memory_order_acq_rel); // until main's end
         try {
-            sched::go_on(*rt_, __builtin_return_address(0), std::move(body));
+            sched::go_on(*rt_, sched::here(), std::move(body));
         } catch (...) {
             rt_->waiting_callers.fetch_sub(1, std::memory_order_acq_rel);
             throw;
@@ -100,14 +100,14 @@ class runtime {
     }
 
     /// Starts a task of this runtime, from any thread. After stop() the closure is only destroyed.
-    template <class F, class... Args> void go(F&& f, Args&&... args) {
-        sched::go_on(*rt_, __builtin_return_address(0), std::forward<F>(f), std::forward<Args>(args)...);
+    template <class F, class... Args> MPG_ALWAYS_INLINE void go(F&& f, Args&&... args) {
+        sched::go_on(*rt_, sched::here(), std::forward<F>(f), std::forward<Args>(args)...);
     }
     /// As mpg::spawn, on this runtime, from any thread.
     template <class F, class... Args>
-    task<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>> spawn(F&& f, Args&&... args) {
+    MPG_ALWAYS_INLINE task<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>> spawn(F&& f, Args&&... args) {
         return cancel_spawn_on<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>>(
-            *rt_, __builtin_return_address(0), std::forward<F>(f), std::forward<Args>(args)...);
+            *rt_, sched::here(), std::forward<F>(f), std::forward<Args>(args)...);
     }
 
     /// Unwinds all tasks, cancels operations in flight, joins all threads. From a thread that is no task of this

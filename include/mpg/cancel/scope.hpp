@@ -43,7 +43,7 @@ class scope {
     /// Starts f() or f(const context&) in a task of the group; f is decay-copied. Waits for a place first
     /// when there is a limit; only then it may suspend. After a cancel tasks start as ever, with a context
     /// that is done.
-    template <class F> void go(F&& f) {
+    template <class F> MPG_ALWAYS_INLINE void go(F&& f) {
         if (places_) places_->acquire();
         // From here on the member gives the place back, whatever throws.
         mpg::go(member<std::decay_t<F>>(*this, std::forward<F>(f)));

@@ -342,7 +342,7 @@ template <class F, class... Args>
     requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
 MPG_ALWAYS_INLINE task<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>> spawn(F&& f, Args&&... args) {
     return cancel_spawn_on<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>>(
-        sched::runtime_for_new_work(), sched::caller(), std::forward<F>(f), std::forward<Args>(args)...);
+        sched::runtime_for_new_work(), sched::here(), std::forward<F>(f), std::forward<Args>(args)...);
 }
 
 } // namespace mpg

@@ -61,7 +61,7 @@ struct sanitizer_state {
 
 /// A task's or a scheduler's execution, while it does not run.
 struct execution {
-    context ctx;
+    context ctx; // null while it runs
     exception_state exceptions;
     int error = 0;
     fp_control fp;
@@ -156,7 +156,10 @@ MPG_NOINLINE inline void switch_execution(execution& from, execution& to, const 
 #if defined(MPG_TSAN)
     __tsan_switch_to_fiber(to.sanitizer->tsan_fiber, 0);
 #endif
-    jump(from.ctx, to.ctx);
+    // Who runs has no saved context: a dump that copies the stack of a task at rest sees by this that it has moved.
+    context target = to.ctx;
+    to.ctx.sp = nullptr;
+    jump(from.ctx, target);
     arrived(from);
 }
 

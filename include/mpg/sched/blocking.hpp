@@ -51,6 +51,7 @@ class blocking_section {
         if (!p.runnext && p.ring.size() == 0 && !p.attention.load(std::memory_order_relaxed) && !p.poll->busy() &&
             !p.poll->has_work() && p.wheel->next() == base::never && p.poll_lock.try_lock()) {
             p.poll_lock.unlock();
+            stamp(m, t);
             m->p = nullptr;
             {
                 std::lock_guard hold(rt.idle_lock);

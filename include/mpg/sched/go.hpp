@@ -57,7 +57,16 @@ inline void cancel_record(task* t) noexcept {
     rt.foreign_ended.fetch_add(1, std::memory_order_release);
 }
 
-MPG_ALWAYS_INLINE const void* caller() noexcept { return __builtin_return_address(0); }
+/// An address in the code that this is inlined into.
+MPG_ALWAYS_INLINE const void* here() noexcept {
+    const void* pc;
+#if defined(__x86_64__)
+    asm("leaq 0(%%rip), %0" : "=r"(pc));
+#else
+    asm("adr %0, ." : "=r"(pc));
+#endif
+    return pc;
+}
 
 /// A record set up for a new task of rt.
 inline task* new_task(runtime_state& rt, const void* created_at) {
@@ -108,7 +117,7 @@ namespace mpg {
 template <class F, class... Args>
     requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
 MPG_ALWAYS_INLINE void go(F&& f, Args&&... args) {
-    sched::go_on(sched::runtime_for_new_work(), sched::caller(), std::forward<F>(f), std::forward<Args>(args)...);
+    sched::go_on(sched::runtime_for_new_work(), sched::here(), std::forward<F>(f), std::forward<Args>(args)...);
 }
 
 } // namespace mpg

@@ -39,6 +39,7 @@ struct machine {
 
     machine* next_all = nullptr; // all machines of a runtime; machines_lock
     ::pthread_t thread{};
+    base::atomic<int> tid{0}; // of the kernel; 0 until it runs
     base::atomic<bool> exit{false}; // with wake: leave the thread function
 };
 

@@ -32,6 +32,9 @@ struct alignas(base::cache_line) processor {
     base::nanos idle_gap = 0; // how long this P lately had nothing to do (moving average): spin or sleep?
     global_queue::tokens tokens;
 
+    // The time at the owner's last visit to the scheduler: what a wait's start is taken from.
+    base::atomic<base::nanos> clock{base::now()};
+
     // Counters: the owner writes, statistics read.
     base::atomic<std::uint64_t> created{0}, ended{0}, steals{0};
 

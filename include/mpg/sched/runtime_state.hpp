@@ -75,6 +75,7 @@ struct runtime_state {
 
     base::atomic<std::uint64_t> handoffs{0}, dropped_exceptions{0};
     base::atomic<std::uint32_t> waiting_callers{0}; // threads in run(): they wake nobody
+    base::atomic<std::uint32_t> pins{0};            // who looks at it from outside: it is not freed meanwhile
     void* owner = nullptr;                          // the public runtime
     runtime_state* next_alive = nullptr;            // the registry's list
 
@@ -114,6 +115,15 @@ class [[gnu::visibility("default")]] registry {
         if (!first_) return false;
         f(*first_);
         return true;
+    }
+
+    /// Pins all that are alive and calls f(runtime_state&) for each, under a lock. Each needs its unpin.
+    template <class F> void pin_all(F f) {
+        std::lock_guard hold(lock_);
+        for (runtime_state* rt = first_; rt; rt = rt->next_alive) {
+            rt->pins.fetch_add(1, std::memory_order_relaxed);
+            f(*rt);
+        }
     }
 
   private:

@@ -201,10 +201,17 @@ MPG_ALWAYS_INLINE task* pick_local(machine* m) noexcept {
     return t;
 }
 
+/// self stops running. Its P's clock is at most a scheduler visit old; no two stamps of a record are equal.
+MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
+    base::nanos now = m->p ? m->p->clock.load(std::memory_order_relaxed) : base::now();
+    self->since = now > self->since ? now : self->since + 1;
+}
+
 /// Leaves the current task, which is to be published by finish(arg), for the next one. Returns when it runs again.
 inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg) noexcept {
     std::uint32_t depth = m->in_runtime;
     m->in_runtime = 1;
+    stamp(m, self);
     m->finish = finish;
     m->finish_arg = arg;
     task* next = pick_local(m);
@@ -484,6 +491,7 @@ inline task* find_task(machine* m) {
             return nullptr;
         }
         base::nanos now = base::now();
+        p.clock.store(now, std::memory_order_relaxed);
         if (p.wheel->next() <= now) p.wheel->advance(now);
         if (p.tick % 61 == 0) { // the fair way
             ++p.tick;
@@ -570,6 +578,7 @@ inline void machine_loop(machine* m) {
 inline void* machine_main(void* arg) {
     auto* m = static_cast<machine*>(arg);
     set_this_machine(m);
+    m->tid.store(static_cast<int>(::syscall(SYS_gettid)), std::memory_order_relaxed);
     m->anchor = fiber::thread_anchor::of_this_thread();
     m->random = base::random(reinterpret_cast<std::uintptr_t>(m) ^ static_cast<std::uint64_t>(base::now()));
     m->in_runtime = 1;

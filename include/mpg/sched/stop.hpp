@@ -81,6 +81,17 @@ inline task* stop_step(machine* m) {
     }
 }
 
+/// The last touch of a pinned runtime.
+inline void unpin(runtime_state& rt) noexcept {
+    rt.pins.fetch_sub(1, std::memory_order_release); // pairs with: await_unpinned
+    futex_wake(rt.pins);
+}
+
+/// After its removal from the registry: nobody looks at it from outside any more.
+inline void await_unpinned(runtime_state& rt) noexcept {
+    while (std::uint32_t n = rt.pins.load(std::memory_order_acquire)) futex_wait(rt.pins, n); // pairs with: unpin
+}
+
 /// Ends all tasks and machines. From a thread that is none of rt's. Afterwards rt may be deleted unless abandoned.
 inline void stop_runtime(runtime_state& rt) {
     rt.stopping.store(true, std::memory_order_seq_cst);
@@ -122,6 +133,7 @@ inline void stop_runtime(runtime_state& rt) {
         m->wake.set();
     }
     for (machine* m = all; m; m = m->next_all) ::pthread_join(m->thread, nullptr);
+    await_unpinned(rt);
 }
 
 } // namespace mpg::sched

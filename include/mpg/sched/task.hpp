@@ -65,9 +65,9 @@ struct alignas(base::cache_line) task {
 
     const park_ops* wait = nullptr; // while waiting: written before the park, read with the world stopped
     void* wait_arg = nullptr;
-    base::nanos since = 0; // start of the wait, coarse
+    base::nanos since = 0; // when it last left its stack, by its P's clock; never twice the same (dumps rely on it)
 
-    const void* created_at = nullptr; // a return address in the code that started it
+    const void* created_at = nullptr; // an address in the code that started it
     std::uint64_t parent = 0;         // id of the task that started it
     task_extras* extras = nullptr;
 

@@ -45,9 +45,7 @@ template <class F> void run_guarded(task& self, F&& f) noexcept {
     } catch (...) {
         std::string text = "mpg: an exception left task " + std::to_string(self.id);
         if (std::string name = name_of(self); !name.empty()) text += " \"" + name + "\"";
-        char site[64];
-        std::snprintf(site, sizeof site, ", created at %p", self.created_at);
-        text += site;
+        text += ", created at " + describe_site(self.created_at);
         try {
             throw;
         } catch (const std::exception& e) {

@@ -58,7 +58,7 @@ class wait_group {
     void wait() { gate_.wait<sched::wait_reason::wait_group>(); }
     /// Starts f in a task that counts: add, mpg::go, and done when the task has ended or was destroyed before
     /// it started. Does not suspend.
-    template <class F> void go(F&& f) {
+    template <class F> MPG_ALWAYS_INLINE void go(F&& f) {
         add(1);
         // Whatever throws from here on destroys a counted_task, which counts down.
         mpg::go(sync::counted_task<std::decay_t<F>>(gate_, std::forward<F>(f)));
