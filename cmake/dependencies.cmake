@@ -6,3 +6,6 @@ find_package(Boost 1.74 CONFIG REQUIRED COMPONENTS context)
 find_package(liburing REQUIRED)
 find_package(concurrentqueue REQUIRED)
 find_package(Threads REQUIRED)
+# For <mpg/debug.hpp> alone, and only where they are: names instead of addresses, compressed profiles.
+find_package(libdw QUIET)
+find_package(ZLIB QUIET)

@@ -38,6 +38,19 @@ set(MPG_HEADERS
     include/mpg/chan/timer.hpp
     include/mpg/chan/wait_many.hpp
     include/mpg/context.hpp
+    include/mpg/debug.hpp
+    include/mpg/debug/capture.hpp
+    include/mpg/debug/cfi.hpp
+    include/mpg/debug/cpu_profile.hpp
+    include/mpg/debug/dump.hpp
+    include/mpg/debug/handlers.hpp
+    include/mpg/debug/metrics.hpp
+    include/mpg/debug/profile.hpp
+    include/mpg/debug/reports.hpp
+    include/mpg/debug/snapshot.hpp
+    include/mpg/debug/symbols.hpp
+    include/mpg/debug/task_profile.hpp
+    include/mpg/debug/unwind.hpp
     include/mpg/fiber/context.hpp
     include/mpg/fiber/execution.hpp
     include/mpg/fiber/stack_pool.hpp

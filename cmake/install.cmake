@@ -27,4 +27,5 @@ install(FILES
     "${CMAKE_CURRENT_BINARY_DIR}/mpg-config-version.cmake"
     cmake/Findliburing.cmake
     cmake/Findconcurrentqueue.cmake
+    cmake/Findlibdw.cmake
     DESTINATION "${mpg_package_dir}")

@@ -1,0 +1,18 @@
+// Looking into a running process, with the tools that are there for Go.
+//
+//   mpg::debug::dump_tasks(std::cerr);           every task: state, what it waits for, who started it, its stack
+//
+//   mpg::http::server server;
+//   mpg::debug::handlers(server);                 /debug/pprof/goroutine, /debug/pprof/profile, ..., /metrics
+//
+//   go tool pprof http://localhost:8080/debug/pprof/profile
+//
+// With this header, the reports of deadlocks and of exceptions that leave a task have stacks and names too. Names come
+// from elfutils' libdw where the CMake package has found it; else stacks are addresses, as addr2line takes them.
+// Compile with -g1 at least, for files and lines. See docs/observability.md.
+#pragma once
+
+#include <mpg/debug/dump.hpp>
+#include <mpg/debug/handlers.hpp>
+#include <mpg/debug/metrics.hpp>
+#include <mpg/debug/reports.hpp>

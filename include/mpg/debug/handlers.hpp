@@ -1,0 +1,210 @@
+// The pages of this room on an HTTP server.
+#pragma once
+
+#include <mpg/debug/cpu_profile.hpp>
+#include <mpg/debug/metrics.hpp>
+#include <mpg/debug/task_profile.hpp>
+#include <mpg/http/request.hpp>
+#include <mpg/http/response.hpp>
+#include <mpg/http/server.hpp>
+#include <mpg/sched/sleep.hpp>
+
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <string_view>
+
+namespace mpg::debug {
+
+namespace detail {
+
+inline long long number_in(http::request& req, std::string_view name, long long otherwise) {
+    std::optional<std::string> text = req.query(name);
+    long long n = otherwise;
+    if (text) std::from_chars(text->data(), text->data() + text->size(), n);
+    return n;
+}
+inline void plain(http::response& res, std::string_view text) {
+    res.header("Content-Type", "text/plain; charset=utf-8").header("X-Content-Type-Options", "nosniff");
+    (void)res.write(text);
+}
+inline void download(http::response& res, std::string_view name, std::string_view data) {
+    res.header("Content-Type", "application/octet-stream").header("X-Content-Type-Options", "nosniff");
+    res.header("Content-Disposition", "attachment; filename=\"" + std::string(name) + "\"");
+    (void)res.write(data);
+}
+
+/// profile.proto, compressed. On another thread, for it asks libraries for names.
+inline std::string encoded(const profile& p) {
+    std::string out;
+    aside([&] {
+        on_a_thread([&] {
+            symbolizer symbols;
+            out = gzip(profile_writer(symbols).encode(p));
+        });
+    });
+    return out;
+}
+template <class F> std::string with_symbols(F f) {
+    std::string out;
+    aside([&] {
+        on_a_thread([&] {
+            symbolizer symbols;
+            out = f(symbols);
+        });
+    });
+    return out;
+}
+
+inline void serve_tasks(http::request& req, http::response& res) {
+    snapshot shot = take_snapshot();
+    switch (number_in(req, "debug", 0)) {
+    case 0: return download(res, "goroutine", encoded(tasks_by_stack(shot)));
+    case 1:
+        return plain(res, with_symbols([&](symbolizer& s) { return grouped_text("goroutine", tasks_by_stack(shot), s); }));
+    default: return plain(res, with_symbols([&](symbolizer& s) { return full_text(shot, s); }));
+    }
+}
+
+inline void serve_cpu(http::request& req, http::response& res) {
+    long long seconds = number_in(req, "seconds", 30);
+    if (seconds <= 0) seconds = 30;
+    cpu_profiler& p = cpu_profiler::instance();
+    if (!p.start()) {
+        res.status(500);
+        return plain(res, "Could not enable CPU profiling: cpu profiling already in use, or SIGPROF is taken\n");
+    }
+    struct stopper {
+        cpu_profiler& p;
+        profile result;
+        bool stopped = false;
+        profile stop() {
+            stopped = true;
+            return p.stop();
+        }
+        ~stopper() {
+            if (!stopped) (void)p.stop();
+        }
+    } running{p, {}};
+    const time_point end = clock::now() + std::chrono::seconds(seconds);
+    const context& gone = req.ctx();
+    while (clock::now() < end && !gone.is_done()) {
+        sleep_for(std::chrono::milliseconds(50));
+        p.tick();
+    }
+    profile result = running.stop();
+    if (!gone.is_done()) download(res, "profile", encoded(result));
+}
+
+/// The machines that exist. Nobody knows where the first one's stack was when it asked for them, so there is one
+/// sample without a stack, as in Go since 1.9.
+inline void serve_threads(http::request& req, http::response& res) {
+    profile p;
+    p.types = {{"threadcreate", "count"}};
+    p.period_type = {"threadcreate", "count"};
+    p.period = 1;
+    p.start = std::chrono::system_clock::now();
+    std::int64_t n = 0;
+    {
+        pinned runtimes;
+        for (sched::runtime_state* rt : runtimes) n += static_cast<std::int64_t>(static_cast<runtime*>(rt->owner)->stats().threads);
+    }
+    p.samples.push_back({{}, {n}});
+    if (number_in(req, "debug", 0) > 0)
+        plain(res, with_symbols([&](symbolizer& s) { return grouped_text("threadcreate", p, s); }));
+    else
+        download(res, "threadcreate", encoded(p));
+}
+
+inline void serve_command_line(http::response& res) {
+    std::ifstream f("/proc/self/cmdline");
+    std::string text{std::istreambuf_iterator<char>(f), {}};
+    if (!text.empty() && text.back() == '\0') text.pop_back();
+    plain(res, text);
+}
+
+/// pprof's protocol: GET says that there are symbols; addresses ("0x1+0x2"), in the query or the body, get a line each.
+inline void serve_symbols(http::request& req, http::response& res) {
+    std::string wanted(req.query());
+    if (req.method() == "POST") {
+        wanted.clear();
+        std::byte piece[4096];
+        while (wanted.size() < 1 << 20) {
+            auto n = req.body().read(piece);
+            if (!n || *n == 0) break;
+            wanted.append(reinterpret_cast<const char*>(piece), *n);
+        }
+    }
+    std::string out = "num_symbols: 1\n";
+    out += with_symbols([&](symbolizer& s) {
+        std::string lines;
+        for (std::size_t at = 0; at < wanted.size();) {
+            std::size_t end = std::min(wanted.find('+', at), wanted.size());
+            std::string word = wanted.substr(at, end - at);
+            at = end + 1;
+            std::uint64_t pc = std::strtoull(word.c_str(), nullptr, 0);
+            if (pc == 0) continue;
+            const std::string& name = s.at(pc).back().function;
+            char text[32];
+            std::snprintf(text, sizeof text, "%#llx ", static_cast<unsigned long long>(pc));
+            if (!name.empty()) lines += text + name + "\n";
+        }
+        return lines;
+    });
+    plain(res, out);
+}
+
+inline constexpr std::string_view index_page = R"(<html>
+<head><title>/debug/pprof/</title></head>
+<body>
+<h1>/debug/pprof/</h1>
+<ul>
+<li><a href="goroutine?debug=1">goroutine</a>: stacks of all tasks, equal ones together
+ (<a href="goroutine?debug=2">each</a>, <a href="goroutine">for pprof</a>)</li>
+<li><a href="profile?seconds=5">profile</a>: where the CPU time goes; <code>seconds</code> says for how long it looks (30)</li>
+<li><a href="threadcreate?debug=1">threadcreate</a>: OS threads</li>
+<li><a href="cmdline">cmdline</a>: the command line</li>
+<li><a href="symbol">symbol</a>: names for addresses</li>
+</ul>
+</body>
+</html>
+)";
+
+} // namespace detail
+
+/// Adds what Go's net/http/pprof has, with the same paths, parameters and formats, at prefix/pprof/, and the metrics at
+/// /metrics:
+///
+///   go tool pprof http://localhost:8080/debug/pprof/goroutine
+///   go tool pprof 'http://localhost:8080/debug/pprof/profile?seconds=10'
+///
+/// Before it serves. These pages tell much of a program, and asking costs it time: serve them where only those come
+/// who may. Throws std::invalid_argument when a pattern is taken.
+inline void handlers(http::server& server, std::string_view prefix = "/debug") {
+    std::string base(prefix);
+    while (!base.empty() && base.back() == '/') base.pop_back();
+    base += "/pprof/";
+    auto at = [&](const char* name, auto f) { server.handle("GET " + base + name, f); };
+    at("{$}", [](http::request&, http::response& res) {
+        res.header("Content-Type", "text/html; charset=utf-8");
+        (void)res.write(detail::index_page);
+    });
+    at("goroutine", [](http::request& req, http::response& res) { detail::serve_tasks(req, res); });
+    at("profile", [](http::request& req, http::response& res) { detail::serve_cpu(req, res); });
+    at("threadcreate", [](http::request& req, http::response& res) { detail::serve_threads(req, res); });
+    at("cmdline", [](http::request&, http::response& res) { detail::serve_command_line(res); });
+    at("symbol", [](http::request& req, http::response& res) { detail::serve_symbols(req, res); });
+    server.handle("POST " + base + "symbol",
+                  [](http::request& req, http::response& res) { detail::serve_symbols(req, res); });
+    server.handle("GET /metrics", [](http::request&, http::response& res) {
+        res.header("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
+        (void)res.write(metrics());
+    });
+}
+
+} // namespace mpg::debug

@@ -1,0 +1,25 @@
+// The reports of fatal paths (a deadlock, an exception that leaves a task, a stop that does not end) with stacks and
+// names, where this room is included.
+#pragma once
+
+#include <mpg/debug/dump.hpp>
+
+namespace mpg::debug::detail {
+
+inline std::string fatal_tasks(sched::runtime_state& rt) { return report_of(rt, captured_self()); }
+
+inline std::string fatal_site(const void* code) {
+    std::string out;
+    on_a_thread([&] {
+        symbolizer symbols;
+        out = task_writer(symbols).site(code);
+    });
+    return out;
+}
+
+inline const bool reports_installed = [] {
+    sched::the_report_writer() = {&fatal_tasks, &fatal_site};
+    return true;
+}();
+
+} // namespace mpg::debug::detail

@@ -1,0 +1,317 @@
+// A picture of all tasks, taken while they run.
+//
+// How a task at rest is held still: not at all. Its stack is copied, and the copy is thrown away if the task has moved
+// meanwhile. Two words of its record tell:
+//   ex.ctx.sp   where its registers are saved; null while it runs (switch_execution clears it before it jumps);
+//   since       written each time before it leaves its stack, never twice the same value (switch_away).
+// The order here:  since, sp;  the stack's bytes;  B1;  sp again;  B2;  since again.  Accepted if both are unchanged.
+// Suppose the task ran in between and wrote something that was copied. Then sp = null was stored before, by the same
+// thread, so that after B1 (a barrier that every thread of the process executes) we see it, unless the task has left
+// its stack again and saved the same sp. But then it had stored a new since before, which after B2 we see. A record
+// that was used again for another task shows another since, too, for that is never reset.
+// B1 and B2 cost the tasks nothing: membarrier(2) makes the other CPUs execute the barrier. On x86-64, where stores
+// become visible in order, nothing is lost without it.
+//
+// Stacks stay mapped as long as their runtime, which is pinned meanwhile. Records too; their names have a lock.
+#pragma once
+
+#include <mpg/debug/capture.hpp>
+#include <mpg/sched/stop.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <linux/membarrier.h>
+#include <map>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+namespace mpg::debug {
+
+/// What is known of a task.
+struct task_info {
+    std::uint64_t id = 0;
+    std::string name;
+    sched::task_state state = sched::task_state::free;
+    sched::wait_reason reason = sched::wait_reason::none; // while it waits
+    std::chrono::nanoseconds waited{0};                   // in this state; 0 when not known
+    const void* created_at = nullptr;
+    std::uint64_t parent = 0;
+    std::size_t stack = 0; // index in snapshot::stacks; 0: none
+};
+
+/// Tasks and their stacks; equal stacks are there once. stacks[0] is empty.
+struct snapshot {
+    std::vector<task_info> tasks;
+    std::vector<detail::call_stack> stacks{1};
+    std::vector<bool> whole{true}; // unwound to the end
+};
+
+namespace detail {
+
+/// A barrier on every thread of this process. False: the system has none.
+inline bool barrier_everywhere() noexcept {
+    static const bool registered = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    return registered && ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+}
+
+/// Runs f on a thread of its own, whose stack has room for libraries; in place when there is none to be had. The
+/// caller's thread waits.
+template <class F> void on_a_thread(F f) {
+    std::thread t;
+    try {
+        t = std::thread([&] { f(); });
+    } catch (const std::system_error&) {
+        return f();
+    }
+    t.join();
+}
+
+/// The fields of a record that a dump reads. Copied word by word, while others write them.
+struct record_view {
+    alignas(sched::task) std::byte bytes[sizeof(sched::task)];
+
+    explicit record_view(const sched::task& t) noexcept { copy_racy(bytes, &t, sizeof bytes); }
+    template <class T> T get(std::size_t offset) const noexcept {
+        T value;
+        std::memcpy(&value, bytes + offset, sizeof value);
+        return value;
+    }
+};
+#define MPG_DEBUG_FIELD(view, member) (view).get<decltype(::mpg::sched::task::member)>(offsetof(::mpg::sched::task, member))
+
+/// Makes a snapshot of one runtime. On a thread that is none of its machines, or whose task is `self`.
+class photographer {
+  public:
+    photographer(sched::runtime_state& rt, snapshot& out, const std::vector<capture>& known)
+        : rt_(rt), out_(out), known_(known), now_(base::now()) {}
+
+    void take() {
+        std::vector<sched::task*> records;
+        rt_.records_lock.lock();
+        sched::record_slab* first = rt_.slabs;
+        rt_.records_lock.unlock();
+        for (sched::record_slab* s = first; s; s = s->next)
+            for (sched::task& t : s->records)
+                if (auto state = t.get_state(); state != sched::task_state::free && state != sched::task_state::ended)
+                    records.push_back(&t);
+        // A task that moved is looked at again; who moves each time is running, and asked by a signal.
+        for (int round = 0; round < 4 && !records.empty(); ++round) {
+            std::vector<sched::task*> again;
+            for (std::size_t at = 0; at < records.size(); at += batch)
+                look(records.data() + at, std::min(batch, records.size() - at), round == 3, again);
+            records.swap(again);
+        }
+        ask_running();
+    }
+
+  private:
+    static constexpr std::size_t batch = 1024;
+    struct look_at {
+        sched::task* t;
+        record_view view;
+        std::uint64_t sp;
+        base::nanos since;
+        std::size_t at = 0, size = 0;
+        bool same = true;
+    };
+
+    static std::uint64_t saved_sp(const sched::task& t) noexcept { return read<std::uint64_t>(&t.ex.ctx.sp); }
+    static base::nanos since_of(const sched::task& t) noexcept { return read<base::nanos>(&t.since); }
+    template <class T> static T read(const void* from) noexcept {
+        T value;
+        std::byte raw[8];
+        copy_racy(raw, from, 8);
+        std::memcpy(&value, raw, 8);
+        return value;
+    }
+
+    void look(sched::task** records, std::size_t n, bool last, std::vector<sched::task*>& again) {
+        std::vector<look_at> looks;
+        looks.reserve(n);
+        arena_.clear();
+        for (std::size_t i = 0; i < n; ++i) {
+            sched::task& t = *records[i];
+            base::nanos since = since_of(t);
+            std::atomic_thread_fence(std::memory_order_acquire);
+            std::uint64_t sp = saved_sp(t);
+            looks.push_back({&t, record_view(t), sp, since});
+            look_at& l = looks.back();
+            auto* low = MPG_DEBUG_FIELD(l.view, stack);
+            if (sp == 0 || !low) continue;
+            auto bottom = reinterpret_cast<std::uint64_t>(low) + rt_.stacks.guard_bytes();
+            auto top = reinterpret_cast<std::uint64_t>(rt_.stacks.top(low));
+            if (sp < bottom || sp >= top || sp % 8 != 0) continue;
+            l.at = arena_.size();
+            l.size = std::min<std::size_t>(top - sp, most_stack);
+            arena_.resize(l.at + l.size);
+            copy_racy(arena_.data() + l.at, reinterpret_cast<const void*>(sp), l.size);
+        }
+        std::atomic_thread_fence(std::memory_order_acquire);
+        barrier_everywhere(); // B1
+        for (look_at& l : looks) l.same = saved_sp(*l.t) == l.sp;
+        std::atomic_thread_fence(std::memory_order_acquire);
+        barrier_everywhere(); // B2
+        for (look_at& l : looks) {
+            l.same = l.same && since_of(*l.t) == l.since && read<std::uint64_t>(&l.t->id) == MPG_DEBUG_FIELD(l.view, id);
+            if (!l.same && !last)
+                again.push_back(l.t);
+            else
+                note(l);
+        }
+    }
+
+    void note(const look_at& l) {
+        using sched::task_state;
+        task_info i;
+        i.state = l.view.get<task_state>(offsetof(sched::task, state));
+        if (i.state == task_state::free || i.state == task_state::ended) return;
+        i.id = MPG_DEBUG_FIELD(l.view, id);
+        i.created_at = MPG_DEBUG_FIELD(l.view, created_at);
+        i.parent = MPG_DEBUG_FIELD(l.view, parent);
+        if (MPG_DEBUG_FIELD(l.view, extras)) i.name = sched::name_of(*l.t);
+        if (i.state != task_state::fresh && i.state != task_state::running && l.since != 0 && now_ > l.since)
+            i.waited = std::chrono::nanoseconds(now_ - l.since);
+        const sched::park_ops* wait = MPG_DEBUG_FIELD(l.view, wait);
+        if (i.state == task_state::waiting && wait) i.reason = wait->reason;
+        if (l.same && l.size != 0) {
+            register_set r = saved(l.sp, {l.sp, arena_.data() + l.at, l.size});
+            i.stack = unwind(r, {l.sp, arena_.data() + l.at, l.size});
+        }
+        out_.tasks.push_back(std::move(i));
+    }
+
+    /// What fiber::jump has left at sp.
+    static register_set saved(std::uint64_t sp, const stack_copy& stack) noexcept {
+        register_set r;
+#if defined(MPG_USE_FCONTEXT) && defined(__x86_64__)
+        // Boost.Context, x86_64 System V, ELF: MXCSR and x87 word, r12 to r15, rbx, rbp, rip.
+        constexpr unsigned order[] = {12, 13, 14, 15, 3, 6};
+        for (unsigned i = 0; i < 6; ++i)
+            if (std::uint64_t v; stack.read(sp + 8 + 8 * i, v)) r.set(order[i], v);
+        stack.read(sp + 56, r.pc);
+        r.set(stack_register, sp + 64);
+#elif defined(MPG_USE_FCONTEXT)
+        // Boost.Context, aarch64 AAPCS, ELF: d8 to d15, x19 to x30, pc.
+        for (unsigned i = 19; i <= 30; ++i)
+            if (std::uint64_t v; stack.read(sp + 0x40 + 8 * (i - 19), v)) r.set(i, v);
+        stack.read(sp + 0xa0, r.pc);
+        r.set(stack_register, sp + 0xb0);
+#else
+        std::uint64_t rbp = 0;
+        stack.read(sp, r.pc);
+        if (stack.read(sp + 8, rbp)) r.set(frame_pointer, rbp);
+        r.set(stack_register, sp + 16 + 128); // what the tables take rsp for where jump goes on
+#endif
+        return r;
+    }
+
+    std::size_t unwind(const register_set& r, const stack_copy& stack) {
+        bool whole = unwinder_.unwind(r, stack, frames_);
+        auto [it, fresh] = index_.try_emplace(frames_, out_.stacks.size());
+        if (fresh) {
+            out_.stacks.push_back(frames_);
+            out_.whole.push_back(whole);
+        }
+        return it->second;
+    }
+
+    void set_running(const capture& c) {
+        if (c.task == 0 || c.bytes.empty()) return;
+        for (task_info& i : out_.tasks) {
+            if (i.id != c.task) continue;
+            if (i.stack == 0) i.stack = unwind(c.registers, c.stack());
+            if (i.state != sched::task_state::blocking) {
+                i.state = sched::task_state::running; // maybe it was not yet when its record was looked at
+                i.waited = {};
+            }
+            return;
+        }
+    }
+
+    void ask_running() {
+        for (const capture& c : known_) {
+            for (task_info& i : out_.tasks) // it is aside only to ask us
+                if (i.id == c.task) i.state = sched::task_state::running;
+            set_running(c);
+        }
+        struct asked {
+            sched::machine* m;
+            int tid;
+        };
+        std::vector<asked> machines;
+        {
+            std::lock_guard hold(rt_.machines_lock);
+            machines.reserve(rt_.thread_count);
+            for (sched::machine* m = rt_.machines; m; m = m->next_all)
+                if (int tid = m->tid.load(std::memory_order_relaxed); tid != 0 && read<std::uint64_t>(&m->cur) != 0)
+                    machines.push_back({m, tid});
+        }
+        std::vector<capture_slot*> slots;
+        capture c;
+        for (auto [m, tid] : machines) {
+            if (is_known(read<std::uint64_t>(&m->cur))) continue;
+            if (capture_in_syscall(*m, tid, c))
+                set_running(c);
+            else if (capture_slot* s = capturer::instance().ask(tid))
+                slots.push_back(s);
+        }
+        base::nanos until = base::now() + 200'000'000;
+        for (capture_slot* s : slots)
+            if (capturer::instance().await(s, until, c)) set_running(c);
+    }
+    bool is_known(std::uint64_t record) const {
+        if (record == 0) return true;
+        auto id = read<std::uint64_t>(&reinterpret_cast<const sched::task*>(record)->id);
+        return std::any_of(known_.begin(), known_.end(), [&](const capture& c) { return c.task == id; });
+    }
+
+    struct hash_frames {
+        std::size_t operator()(const call_stack& s) const noexcept {
+            std::size_t h = s.size();
+            for (std::uint64_t pc : s) h = (h ^ pc) * 0x9e3779b97f4a7c15u;
+            return h ^ h >> 32;
+        }
+    };
+
+    sched::runtime_state& rt_;
+    snapshot& out_;
+    const std::vector<capture>& known_;
+    base::nanos now_;
+    std::vector<std::byte> arena_;
+    unwinder unwinder_;
+    call_stack frames_;
+    std::unordered_map<call_stack, std::size_t, hash_frames> index_;
+};
+
+/// Keeps all runtimes from being freed.
+class pinned {
+  public:
+    pinned() {
+        // No allocation under the registry's lock: more than these at once are not looked at.
+        all_.reserve(64);
+        sched::registry::instance().pin_all([&](sched::runtime_state& rt) {
+            if (all_.size() < all_.capacity())
+                all_.push_back(&rt);
+            else
+                rt.pins.fetch_sub(1, std::memory_order_relaxed);
+        });
+    }
+    ~pinned() {
+        for (auto* rt : all_) sched::unpin(*rt);
+    }
+    pinned(const pinned&) = delete;
+    pinned& operator=(const pinned&) = delete;
+    auto begin() const { return all_.begin(); }
+    auto end() const { return all_.end(); }
+    std::size_t size() const { return all_.size(); }
+
+  private:
+    std::vector<sched::runtime_state*> all_;
+};
+
+} // namespace detail
+} // namespace mpg::debug

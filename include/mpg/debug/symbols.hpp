@@ -1,0 +1,210 @@
+// From program counters to names.
+//
+// With elfutils' libdw (MPG_HAVE_LIBDW, set by the CMake package where it is found): functions, inlined calls, files and
+// lines, from the symbol table and debug information of each module. Without: the dynamic symbols that dladdr knows.
+// Without those too (static and stripped): addresses, in the form that addr2line takes: module+offset.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cxxabi.h>
+#include <dlfcn.h>
+#include <link.h>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unistd.h>
+#include <unordered_map>
+#include <vector>
+
+#if defined(MPG_HAVE_LIBDW)
+#include <dwarf.h>
+#include <elfutils/libdw.h>
+#include <elfutils/libdwfl.h>
+#endif
+
+namespace mpg::debug {
+
+/// A call at some pc; inlined functions have several, innermost first.
+struct location {
+    std::string function; // demangled, "" when not known
+    std::string linkage;  // as the linker knows it
+    std::string file;     // "" when not known
+    unsigned line = 0;
+    bool inlined = false; // into the next one
+};
+
+namespace detail {
+
+inline std::string demangle(const char* name) {
+    if (!name) return {};
+    int status = 0;
+    std::unique_ptr<char, decltype(&std::free)> text(abi::__cxa_demangle(name, nullptr, nullptr, &status), &std::free);
+    return status == 0 && text ? std::string(text.get()) : std::string(name);
+}
+
+/// A loaded object: for addresses that have no name, and for profiles.
+struct module_info {
+    std::uint64_t start = 0, end = 0; // of its executable mapping
+    std::uint64_t bias = 0;           // from file's addresses to ours
+    std::uint64_t offset = 0;         // of that mapping in the file
+    std::string file;
+};
+
+inline std::vector<module_info> loaded_modules() {
+    std::vector<module_info> all;
+    ::dl_iterate_phdr(
+        [](::dl_phdr_info* i, std::size_t, void* arg) {
+            auto& out = *static_cast<std::vector<module_info>*>(arg);
+            for (int k = 0; k < i->dlpi_phnum; ++k) {
+                const auto& h = i->dlpi_phdr[k];
+                if (h.p_type != PT_LOAD || !(h.p_flags & PF_X)) continue;
+                module_info m;
+                m.bias = i->dlpi_addr;
+                m.start = i->dlpi_addr + h.p_vaddr;
+                m.end = m.start + h.p_memsz;
+                m.offset = h.p_offset;
+                if (i->dlpi_name) m.file = i->dlpi_name;
+                if (m.file.empty()) {
+                    char path[4096];
+                    ::ssize_t n = ::readlink("/proc/self/exe", path, sizeof path);
+                    if (n > 0) m.file.assign(path, static_cast<std::size_t>(n));
+                }
+                out.push_back(std::move(m));
+            }
+            return 0;
+        },
+        &all);
+    return all;
+}
+
+/// Looks up names, and remembers them. Not thread-safe. Needs a thread's ordinary stack (libdw recurses).
+class symbolizer {
+  public:
+    symbolizer() : modules_(loaded_modules()) {
+#if defined(MPG_HAVE_LIBDW)
+        static const ::Dwfl_Callbacks callbacks{&::dwfl_linux_proc_find_elf, &::dwfl_standard_find_debuginfo, nullptr,
+                                                nullptr};
+        dwfl_ = ::dwfl_begin(&callbacks);
+        if (dwfl_ && (::dwfl_linux_proc_report(dwfl_, ::getpid()) != 0 ||
+                      ::dwfl_report_end(dwfl_, nullptr, nullptr) != 0)) {
+            ::dwfl_end(dwfl_);
+            dwfl_ = nullptr;
+        }
+#endif
+    }
+    symbolizer(const symbolizer&) = delete;
+    symbolizer& operator=(const symbolizer&) = delete;
+    ~symbolizer() {
+#if defined(MPG_HAVE_LIBDW)
+        if (dwfl_) ::dwfl_end(dwfl_);
+#endif
+    }
+
+    /// At least one, innermost first. pc: within the call (a return address minus one).
+    const std::vector<location>& at(std::uint64_t pc) {
+        auto [it, fresh] = known_.try_emplace(pc);
+        if (fresh) it->second = look_up(pc);
+        return it->second;
+    }
+    const std::vector<module_info>& modules() const noexcept { return modules_; }
+
+    /// "module+0x12ab": what addr2line -e module takes.
+    std::string address(std::uint64_t pc) const {
+        char text[64];
+        for (const module_info& m : modules_)
+            if (pc >= m.start && pc < m.end) {
+                std::snprintf(text, sizeof text, "+0x%llx", static_cast<unsigned long long>(pc - m.bias));
+                return m.file.substr(m.file.rfind('/') + 1) + text;
+            }
+        std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(pc));
+        return text;
+    }
+
+  private:
+    std::vector<location> look_up(std::uint64_t pc) {
+        std::vector<location> out;
+#if defined(MPG_HAVE_LIBDW)
+        if (dwfl_) with_dwarf(pc, out);
+#endif
+        if (out.empty()) out.emplace_back();
+        if (out.back().function.empty()) {
+            ::Dl_info info{};
+            if (::dladdr(reinterpret_cast<void*>(pc), &info) && info.dli_sname) {
+                out.back().linkage = info.dli_sname;
+                out.back().function = demangle(info.dli_sname);
+            }
+        }
+        return out;
+    }
+
+#if defined(MPG_HAVE_LIBDW)
+    static const char* linkage_of(::Dwarf_Die* die) {
+        ::Dwarf_Attribute a;
+        if (::dwarf_attr_integrate(die, DW_AT_linkage_name, &a)) return ::dwarf_formstring(&a);
+        if (::dwarf_attr_integrate(die, DW_AT_MIPS_linkage_name, &a)) return ::dwarf_formstring(&a);
+        return ::dwarf_diename(die);
+    }
+
+    void with_dwarf(std::uint64_t pc, std::vector<location>& out) {
+        ::Dwfl_Module* module = ::dwfl_addrmodule(dwfl_, pc);
+        if (!module) return;
+        location at;
+        if (::Dwfl_Line* line = ::dwfl_module_getsrc(module, pc)) {
+            int number = 0;
+            if (const char* file = ::dwfl_lineinfo(line, nullptr, &number, nullptr, nullptr, nullptr)) {
+                at.file = file;
+                at.line = static_cast<unsigned>(number);
+            }
+        }
+        ::Dwarf_Addr bias = 0;
+        if (::Dwarf_Die* unit = ::dwfl_module_addrdie(module, pc, &bias)) {
+            ::Dwarf_Die* scopes = nullptr;
+            int n = ::dwarf_getscopes(unit, pc - bias, &scopes);
+            std::unique_ptr<::Dwarf_Die, decltype(&std::free)> own(scopes, &std::free);
+            for (int i = 0; i < n; ++i) {
+                int tag = ::dwarf_tag(&scopes[i]);
+                if (tag != DW_TAG_inlined_subroutine && tag != DW_TAG_subprogram) continue;
+                if (const char* name = linkage_of(&scopes[i])) {
+                    at.linkage = name;
+                    at.function = demangle(name);
+                }
+                if (tag == DW_TAG_subprogram) break;
+                at.inlined = true;
+                out.push_back(at);
+                at = call_site(unit, scopes[i]);
+            }
+        }
+        // The symbol table knows the function itself best.
+        ::GElf_Off offset;
+        ::GElf_Sym symbol;
+        if (const char* name = ::dwfl_module_addrinfo(module, pc, &offset, &symbol, nullptr, nullptr, nullptr)) {
+            at.linkage = name;
+            at.function = demangle(name);
+        }
+        at.inlined = false;
+        out.push_back(at);
+    }
+
+    static location call_site(::Dwarf_Die* unit, ::Dwarf_Die& inlined) {
+        location at;
+        ::Dwarf_Attribute a;
+        ::Dwarf_Word file = 0, line = 0;
+        if (::dwarf_attr(&inlined, DW_AT_call_line, &a) && ::dwarf_formudata(&a, &line) == 0)
+            at.line = static_cast<unsigned>(line);
+        ::Dwarf_Files* files = nullptr;
+        if (::dwarf_attr(&inlined, DW_AT_call_file, &a) && ::dwarf_formudata(&a, &file) == 0 &&
+            ::dwarf_getsrcfiles(unit, &files, nullptr) == 0)
+            if (const char* name = ::dwarf_filesrc(files, file, nullptr, nullptr)) at.file = name;
+        return at;
+    }
+
+    ::Dwfl* dwfl_ = nullptr;
+#endif
+    std::vector<module_info> modules_;
+    std::unordered_map<std::uint64_t, std::vector<location>> known_;
+};
+
+} // namespace detail
+} // namespace mpg::debug
