@@ -177,9 +177,10 @@ class photographer {
             i.waited = std::chrono::nanoseconds(now_ - l.since);
         const sched::park_ops* wait = MPG_DEBUG_FIELD(l.view, wait);
         if (i.state == task_state::waiting && wait) i.reason = wait->reason;
-        if (l.same && l.size != 0) {
+        if (l.same && l.size != 0 && i.state != task_state::fresh) {
             register_set r = saved(l.sp, {l.sp, arena_.data() + l.at, l.size});
-            i.stack = unwind(r, {l.sp, arena_.data() + l.at, l.size});
+            if (r.pc != reinterpret_cast<std::uint64_t>(&sched::task_entry)) // it has a stack, but has not begun
+                i.stack = unwind(r, {l.sp, arena_.data() + l.at, l.size});
         }
         out_.tasks.push_back(std::move(i));
     }
