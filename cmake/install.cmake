@@ -29,3 +29,5 @@ install(FILES
     cmake/Findconcurrentqueue.cmake
     cmake/Findlibdw.cmake
     DESTINATION "${mpg_package_dir}")
+# gdb: source <prefix>/share/mpg/gdb/mpg.py
+install(FILES tools/gdb/mpg.py DESTINATION "${CMAKE_INSTALL_DATADIR}/mpg/gdb")

@@ -1,0 +1,120 @@
+// tools/gdb/mpg.py: in a live process and in a core file.
+// ctest: needs:gdb gdb
+// ctest: full-debug-info
+// ctest: no-asan gdb and the program's shadow memory take minutes for a core file
+// ctest: no-tsan the same
+#include "support.hpp"
+
+#include <mpg/mpg.hpp>
+
+#include <filesystem>
+#include <string>
+
+namespace {
+
+[[gnu::noinline]] void sits_and_waits(mpg::chan<int>& c) {
+    (void)c.recv();
+    asm volatile("");
+}
+
+/// A process with tasks of every kind, standing still.
+struct specimen {
+    ::pid_t pid = -1;
+    int hold[2] = {-1, -1};
+    /// cores: where its core file goes; null: it leaves none.
+    explicit specimen(const char* cores = nullptr) {
+        int ready[2];
+        if (::pipe(hold) != 0 || ::pipe(ready) != 0) return;
+        std::fflush(nullptr);
+        pid = ::fork();
+        if (pid == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            ::prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+            ::rlimit size{0, 0};
+            if (cores) size = {RLIM_INFINITY, RLIM_INFINITY};
+            ::setrlimit(RLIMIT_CORE, &size);
+            if (cores && ::chdir(cores) != 0) ::_exit(1);
+            mpg::options o;
+            o.procs = 2;
+            mpg::run(o, [&] {
+                mpg::chan<int> c;
+                mpg::wait_group parked;
+                for (int i = 0; i < 3; ++i)
+                    mpg::go([&] {
+                        mpg::this_task::set_name("sitter");
+                        sits_and_waits(c);
+                    });
+                while (mpg::runtime::current()->stats().tasks_waiting < 3) mpg::yield();
+                (void)!::write(ready[1], "x", 1);
+                char byte;
+                (void)!::read(hold[0], &byte, 1); // main stands here
+            });
+            ::_exit(0);
+        }
+        char byte;
+        EXPECT_EQ(::read(ready[0], &byte, 1), 1);
+        ::close(ready[0]);
+        ::close(ready[1]);
+    }
+    ~specimen() {
+        ::kill(pid, SIGKILL);
+        ::waitpid(pid, nullptr, 0);
+        ::close(hold[0]);
+        ::close(hold[1]);
+    }
+};
+
+std::string gdb(const std::string& arguments) {
+    const std::string command = "gdb -nx -batch " + arguments + " 2>&1";
+    std::string out;
+    std::FILE* f = ::popen(command.c_str(), "r");
+    char piece[4096];
+    for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) out.append(piece, n);
+    ::pclose(f);
+    return out;
+}
+std::size_t count(const std::string& text, const std::string& word) {
+    std::size_t n = 0;
+    for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size()) ++n;
+    return n;
+}
+const std::string commands = " -ex 'source " MPG_SOURCE_DIR "/tools/gdb/mpg.py' -ex 'info tasks' -ex 'echo ======\\n'"
+                             " -ex 'task apply all bt' -ex 'echo ======\\n' -ex 'task 1 bt' -ex 'bt 1'";
+
+void check(const std::string& out) {
+    std::size_t second = out.find("======"), third = out.rfind("======");
+    ASSERT_NE(second, third) << out;
+    std::string list = out.substr(0, second), all = out.substr(second, third - second), one = out.substr(third);
+    EXPECT_EQ(count(list, "\"sitter\" [waiting: chan_recv], created at "), 3u) << out;
+    EXPECT_NE(list.find("task 1 [running], created at "), std::string::npos) << out;
+    EXPECT_EQ(count(all, "sits_and_waits ("), 3u) << out;
+    EXPECT_EQ(count(all, "mpg::sched::task_entry"), 4u) << out; // each to its end, main's too
+    EXPECT_NE(one.find("read ("), std::string::npos) << out;
+    EXPECT_EQ(out.find("Python Exception"), std::string::npos) << out;
+    EXPECT_EQ(out.find("Backtrace stopped"), std::string::npos) << out;
+}
+
+TEST(gdb, shows_the_tasks_of_a_live_process) {
+    specimen s;
+    check(gdb("-p " + std::to_string(s.pid) + commands));
+}
+
+// The kernel's core: gdb's own (generate-core-file) leaves out a slab of stacks at its first guard that is no mapping.
+TEST(gdb, shows_the_tasks_of_a_core_file) {
+    char folder[] = "/tmp/mpg_gdb_XXXXXX";
+    ASSERT_NE(::mkdtemp(folder), nullptr);
+    {
+        specimen s(folder);
+        ::kill(s.pid, SIGABRT);
+        int status = 0;
+        ::waitpid(s.pid, &status, 0);
+        ASSERT_TRUE(WIFSIGNALED(status) && WCOREDUMP(status)) << "no core: see /proc/sys/kernel/core_pattern";
+    }
+    std::string core;
+    for (auto& e : std::filesystem::directory_iterator(folder)) core = e.path();
+    ASSERT_NE(core, "") << "the core went elsewhere: see /proc/sys/kernel/core_pattern";
+    check(gdb(std::filesystem::read_symlink("/proc/self/exe").string() + " " + core + commands));
+    std::filesystem::remove_all(folder);
+}
+
+} // namespace
