@@ -8,6 +8,7 @@
 #include <mpg/time.hpp>
 
 #include <atomic>
+#include <csignal>
 #include <cstdlib>
 #include <memory>
 #include <sched.h>
@@ -22,6 +23,33 @@ using namespace std::chrono_literals;
 
 struct runtime_run : mpg::test::with_procs {};
 MPG_TEST_PROCS(runtime_run);
+
+/// A thread that has blocked all signals (as those that handle them do) may be the one that starts a machine.
+TEST(runtime_machines, have_the_signal_mask_of_who_made_the_runtime) {
+    for (int round = 0; round != 20; ++round) {
+        mpg::run(mpg::options{.procs = 2}, [] {
+            mpg::chan<void> wake;
+            std::atomic<int> blocked{-1};
+            mpg::go([&, wake]() mutable {
+                wake.recv();
+                ::sigset_t mask;
+                ::pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+                blocked = ::sigismember(&mask, SIGUSR1);
+            });
+            mpg::yield(); // it waits
+            std::thread sender([&] {
+                ::sigset_t all;
+                ::sigfillset(&all);
+                ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+                wake.send();
+            });
+            while (blocked < 0) { // this processor is busy, so that another one is needed
+            }
+            EXPECT_EQ(blocked, 0);
+            sender.join();
+        });
+    }
+}
 
 TEST_P(runtime_run, returns_the_result_of_main) {
     EXPECT_EQ(run([] { return 42; }), 42);

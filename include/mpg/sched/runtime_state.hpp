@@ -8,6 +8,7 @@
 #include <mpg/sched/options.hpp>
 #include <mpg/sched/processor.hpp>
 
+#include <csignal>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -22,7 +23,9 @@ struct record_slab {
 };
 
 struct runtime_state {
-    explicit runtime_state(const options& o) : opts(o), stacks(o.stack_size) {}
+    explicit runtime_state(const options& o) : opts(o), stacks(o.stack_size) {
+        ::pthread_sigmask(SIG_BLOCK, nullptr, &signal_mask);
+    }
     runtime_state(const runtime_state&) = delete;
     runtime_state& operator=(const runtime_state&) = delete;
     ~runtime_state() {
@@ -38,6 +41,7 @@ struct runtime_state {
     }
 
     options opts;
+    ::sigset_t signal_mask; // of every machine: that of the thread that has made the runtime, not of who needs a machine
     fiber::stack_pool stacks;
     global_queue global;
     std::vector<std::unique_ptr<processor>> ps; // constant after the start

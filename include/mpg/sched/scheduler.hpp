@@ -577,6 +577,7 @@ inline void machine_loop(machine* m) {
 
 inline void* machine_main(void* arg) {
     auto* m = static_cast<machine*>(arg);
+    ::pthread_sigmask(SIG_SETMASK, &m->rt->signal_mask, nullptr);
     set_this_machine(m);
     m->tid.store(static_cast<int>(::syscall(SYS_gettid)), std::memory_order_relaxed);
     m->anchor = fiber::thread_anchor::of_this_thread();
