@@ -80,6 +80,7 @@ set(MPG_HEADERS
     include/mpg/http/response_parser.hpp
     include/mpg/http/router.hpp
     include/mpg/http/server.hpp
+    include/mpg/http/stats.hpp
     include/mpg/http/status.hpp
     include/mpg/http/url.hpp
     include/mpg/http/wire.hpp

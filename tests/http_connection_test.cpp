@@ -629,4 +629,108 @@ TEST(http_request, body_reads_of_any_size) {
     }
 }
 
+TEST(http_trailers, of_a_request_are_told_after_its_body) {
+    offline s;
+    s.handle("/", [](request& req, response& res) {
+        EXPECT_TRUE(req.body().trailers().empty());
+        EXPECT_EQ(req.body().read_all(), "hello");
+        for (const auto& [name, value] : req.body().trailers()) (void)res.write(name + '=' + value + ';');
+        EXPECT_EQ(req.body().trailer("x-sum"), "12");
+        EXPECT_EQ(req.body().trailer("content-length"), "");
+    });
+    const std::string text =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+        "5\r\nhello\r\n0\r\nX-Sum: 12\r\nHost: b\r\nContent-Type: d\r\n"
+        "Authorization: c\r\nY: z\r\n\r\n";
+    for (std::size_t cut = 1; cut < text.size(); ++cut) {
+        const outcome o = s.talk({text.substr(0, cut), text.substr(cut)});
+        ASSERT_NE(o.sent.find("\r\n\r\nX-Sum=12;Y=z;"), std::string::npos) << o.sent;
+    }
+    // The next request on the connection has none.
+    const outcome o = s.talk({text + "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                     "5\r\nhello\r\n0\r\nX-Sum: 12\r\n\r\n"});
+    EXPECT_NE(o.sent.find("\r\n\r\nX-Sum=12;"), std::string::npos);
+    EXPECT_EQ(statuses(o.sent), "200 200");
+}
+
+TEST(http_trailers, of_a_response_stand_behind_its_chunks) {
+    offline s;
+    s.handle("/", [](request&, response& res) {
+        res.header("Trailer", "X-Sum");
+        (void)res.write("hello");
+        res.trailer("X-Sum", "12");
+        for (const char* no : {"Content-Length", "transfer-encoding", "Host", "If-Match", "bad name", ""})
+            EXPECT_THROW(res.trailer(no, "1"), std::invalid_argument) << no;
+        EXPECT_THROW(res.trailer("A", "b\r\nc: d"), std::invalid_argument);
+    });
+    s.handle("/throws", [](request&, response& res) {
+        res.trailer("X-Sum", "12");
+        throw std::runtime_error("thrown on purpose");
+    });
+    auto get = [&](std::string target, std::string version = "1.1") {
+        return dateless(s.talk({target + " HTTP/" + version + "\r\nHost: a\r\n\r\n"}).sent);
+    };
+    EXPECT_EQ(get("GET /"), "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n"
+                            "5\r\nhello\r\n0\r\nX-Sum: 12\r\n\r\n");
+    EXPECT_EQ(get("HEAD /"), "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n");
+    EXPECT_EQ(get("GET /", "1.0"),
+              "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
+              "hello");
+    EXPECT_EQ(get("GET /throws").find("X-Sum"), std::string::npos);
+}
+
+TEST(http_stats, count_what_happens) {
+    offline s({.measure_latency = true});
+    add_handlers(s);
+    std::string log;
+    s.core.on_response = [&](const request& req, const response& res, std::chrono::nanoseconds took) {
+        EXPECT_GE(took.count(), 0);
+        ((log += req.method()) += ' ') += req.target();
+        log += ' ' + std::to_string(res.status()) + ' ' + std::to_string(res.written()) + '\n';
+    };
+    s.handle("/take", [](request&, response& res) { (void)res.hijack(); });
+    (void)s.talk({"GET /ok HTTP/1.1\r\nHost: a\r\n\r\nGET /none HTTP/1.1\r\nHost: a\r\n\r\nbad\r\n\r\n"});
+    (void)s.talk({"GET /throw HTTP/1.1\r\nHost: a\r\n\r\nGET /throw_late HTTP/1.1\r\nHost: a\r\n\r\n"});
+    (void)s.talk({"GET /take HTTP/1.1\r\nHost: a\r\n\r\n"});
+    server_stats got;
+    s.core.exchanges.add_to(got);
+    EXPECT_EQ(got.responses[2], 1u);
+    EXPECT_EQ(got.responses[4], 2u);
+    EXPECT_EQ(got.responses[5], 1u);
+    EXPECT_EQ(got.refused, 1u);
+    EXPECT_EQ(got.hijacked, 1u);
+    EXPECT_EQ(got.exceptions, 2u);
+    EXPECT_EQ(got.requests_ended, 4u);
+    EXPECT_EQ(got.in_flight(), 0u);
+    std::uint64_t measured = 0;
+    for (auto n : got.latency) measured += n;
+    EXPECT_EQ(measured, 4u);
+    EXPECT_EQ(log, "GET /ok 200 2\nGET /throw 500 26\nGET /throw_late 200 4\nGET /take 200 0\n");
+}
+
+TEST(http_stats, in_the_words_of_prometheus) {
+    server_stats s;
+    s.connections_accepted = 7;
+    s.connections_idle = 2;
+    s.responses[2] = 5;
+    s.requests_started = 6;
+    s.requests_ended = 5;
+    s.latency[0] = 2;
+    s.latency[1] = 1;
+    s.latency[16] = 1;
+    s.latency_sum_ns = 12'000'345'000;
+    const std::string text = to_prometheus(s);
+    for (const char* line :
+         {"# TYPE http_server_connections gauge\n", "\nhttp_server_connections{state=\"idle\"} 2\n",
+          "\nhttp_server_responses_total{code=\"2xx\"} 5\n", "\nhttp_server_requests_in_flight 1\n",
+          "\nhttp_server_request_duration_seconds_bucket{le=\"0.0001\"} 2\n",
+          "\nhttp_server_request_duration_seconds_bucket{le=\"0.00025\"} 3\n",
+          "\nhttp_server_request_duration_seconds_bucket{le=\"10.0\"} 3\n",
+          "\nhttp_server_request_duration_seconds_bucket{le=\"+Inf\"} 4\n",
+          "\nhttp_server_request_duration_seconds_sum 12.000345\n",
+          "\nhttp_server_request_duration_seconds_count 4\n", "\nhttp_server_connections_accepted_total 7\n"})
+        EXPECT_NE(('\n' + text).find(line), std::string::npos) << line << text;
+    EXPECT_EQ(to_prometheus(s, "api").find("http_server"), std::string::npos);
+}
+
 } // namespace

@@ -12,7 +12,9 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <utility>
 
 namespace mpg::http {
 
@@ -60,6 +62,18 @@ class body_reader {
     }
     /// Whether it has been read to its end; true for a request without a body.
     bool ended() const noexcept { return ended_; }
+    /// The fields that came behind a chunked body, once it has ended; without those that may not stand there
+    /// (what frames, routes, authenticates).
+    std::span<const std::pair<std::string, std::string>> trailers() const noexcept {
+        if (!ended_ || !chunked_) return {};
+        return decoder_.trailers();
+    }
+    /// The first of that name, without regard to case; "" when there is none.
+    std::string_view trailer(std::string_view name) const noexcept {
+        for (const auto& [field, value] : trailers())
+            if (detail::equal_fold(field, name)) return value;
+        return {};
+    }
 
   private:
     friend class detail::connection;

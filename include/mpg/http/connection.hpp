@@ -220,14 +220,23 @@ class connection final : public registry::entry {
         if (x.head.method != "CONNECT" && x.parts.path != "*" && !is_clean_path(path))
             redirect(res, x, clean_path(path));
         else if (route) {
-            if (!call(*route->target, req, res)) return false;
-            if (gone_) return false;
+            x.counters.started.add();
+            const bool timed = core_.options.measure_latency || core_.on_response;
+            const base::nanos began = timed ? base::now() : 0;
+            const bool goes_on = call(x, *route->target, req, res) && !gone_;
+            const base::nanos took = timed ? base::now() - began : 0;
+            x.counters.ended.add();
+            if (core_.options.measure_latency) x.counters.count_latency(took);
+            if (gone_) x.counters.hijacked.add();
+            if (core_.on_response) core_.on_response(req, res, nanoseconds(took));
+            if (!goes_on) return false;
         } else {
             not_found(res, x, table, host);
         }
 
         if (!leaves_usable(body)) res.keep_alive_ = false;
         res.finish();
+        count(x, res);
         watch.stop();
         if (!res.keep_alive_) {
             linger_ = !body.ended() || !wire_.in().empty();
@@ -238,7 +247,7 @@ class connection final : public registry::entry {
     }
 
     /// False: it threw and the connection has to end.
-    bool call(handler_base& h, request& req, response& res) {
+    bool call(exchange& x, handler_base& h, request& req, response& res) {
         wire_.let_wait();
         try {
             h.call(req, res);
@@ -246,11 +255,13 @@ class connection final : public registry::entry {
         } catch (const unwound&) {
             throw;
         } catch (...) {
+            x.counters.exceptions.add();
             report(req, std::current_exception());
         }
         if (gone_ || res.committed_) return false;
         res.buffers_.fields.clear();
         res.buffers_.body.clear();
+        res.buffers_.trailers.clear();
         res.length_.reset();
         res.written_ = 0;
         say(res, 500);
@@ -312,8 +323,15 @@ class connection final : public registry::entry {
                      &take_stream);
         say(res, status);
         res.finish();
+        x.counters.refused.add();
+        count(x, res);
         linger_ = true;
         return false;
+    }
+
+    static void count(exchange& x, const response& res) noexcept {
+        const int kind = res.status() / 100;
+        x.counters.responses[kind < 6 ? kind : 0].add();
     }
 
     // ---- after a request ----

@@ -11,6 +11,7 @@
 #include <mpg/sync/semaphore.hpp>
 #include <mpg/sync/wait_group.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -94,6 +95,8 @@ struct core {
     route_table table;
     std::function<void(const request&, std::exception_ptr)>
         on_exception; // not changed while serving; may be empty
+    std::function<void(const request&, const response&, std::chrono::nanoseconds)> on_response; // likewise
+    base::atomic<std::uint64_t> accepted{0};
     exchange_pool exchanges;
     registry connections;
     semaphore slots;         // used when connections are limited

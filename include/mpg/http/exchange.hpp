@@ -6,13 +6,17 @@
 #include <mpg/http/request_parser.hpp>
 #include <mpg/http/response.hpp>
 #include <mpg/http/router.hpp>
+#include <mpg/http/stats.hpp>
 #include <mpg/http/url.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace mpg::http::detail {
 
@@ -25,11 +29,12 @@ struct exchange : base::list_hook {
     std::string host; // in lower case and without port, where routing asks for it
     response_buffers buffers;
     std::string out;
+    exchange_counters counters; // of all connections that have borrowed it
 
     /// Large buffers of an unusual request are not kept.
     void trim() {
         constexpr std::size_t keep = 16 << 10;
-        for (std::string* s : {&path, &host, &buffers.fields, &buffers.body, &out}) {
+        for (std::string* s : {&path, &host, &buffers.fields, &buffers.body, &buffers.trailers, &out}) {
             s->clear();
             if (s->capacity() > 2 * keep) s->shrink_to_fit();
         }
@@ -44,7 +49,7 @@ class exchange_pool {
   public:
     exchange_pool() = default;
     ~exchange_pool() {
-        while (exchange* x = free_.pop_front()) delete x;
+        for (exchange* x : all_) delete x;
     }
     struct giver {
         exchange_pool* pool;
@@ -60,7 +65,16 @@ class exchange_pool {
                 return {x, giver{this}};
             }
         }
-        return {new exchange, giver{this}};
+        auto fresh = std::make_unique<exchange>();
+        std::lock_guard lock(lock_);
+        all_.push_back(fresh.get());
+        return {fresh.release(), giver{this}};
+    }
+    /// Adds what was counted in exchanges.
+    void add_to(server_stats& s) const {
+        std::lock_guard lock(lock_);
+        for (const exchange* x : all_) x->counters.add_to(s);
+        gone_.add_to(s);
     }
 
   private:
@@ -75,13 +89,19 @@ class exchange_pool {
                 free_.push_front(*x);
                 return;
             }
+            gone_.take(x->counters);
+            auto at = std::find(all_.begin(), all_.end(), x);
+            std::swap(*at, all_.back());
+            all_.pop_back();
         }
         delete x;
     }
 
-    base::spinlock lock_;
+    mutable base::spinlock lock_;
     base::intrusive_list<exchange> free_; // guarded by lock_
     std::size_t free_count_ = 0;          // guarded by lock_
+    std::vector<exchange*> all_;          // guarded by lock_
+    exchange_counters gone_;              // of those that are no more; guarded by lock_
 };
 
 } // namespace mpg::http::detail

@@ -62,6 +62,35 @@ constexpr std::string_view trim(std::string_view s) noexcept {
     return s;
 }
 
+/// Whether a field may stand behind a body: not what frames or routes a message, authenticates, or says how
+/// the body is to be read, for that must be known before (RFC 9110, 6.5.1). The list is Go's.
+constexpr bool may_be_trailer(std::string_view name) noexcept {
+    if (!is_token(name) || (name.size() > 2 && equal_fold(name.substr(0, 3), "if-"))) return false;
+    for (std::string_view no : {"Authorization",
+                                "Cache-Control",
+                                "Connection",
+                                "Content-Encoding",
+                                "Content-Length",
+                                "Content-Range",
+                                "Content-Type",
+                                "Expect",
+                                "Host",
+                                "Keep-Alive",
+                                "Max-Forwards",
+                                "Pragma",
+                                "Proxy-Connection",
+                                "Range",
+                                "Realm",
+                                "Proxy-Authenticate",
+                                "Proxy-Authorization",
+                                "TE",
+                                "Trailer",
+                                "Transfer-Encoding",
+                                "WWW-Authenticate"})
+        if (equal_fold(name, no)) return false;
+    return true;
+}
+
 /// Calls f(element) for each element of a comma-separated list, without the blanks around it and without
 /// empty ones.
 template <class F> constexpr void for_each_element(std::string_view list, F f) {

@@ -20,7 +20,9 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace mpg::http::detail {
@@ -68,9 +70,15 @@ class chunk_decoder {
     /// (400) or too large (413).
     virtual decoded decode_chunked(std::string_view raw, std::span<std::byte> out) = 0;
     virtual bool done() const = 0;
+    /// The fields behind the body, once it is done; without those that may not stand there.
+    const std::vector<std::pair<std::string, std::string>>& trailers() const noexcept {
+        return trailer_fields_;
+    }
 
   protected:
     ~chunk_decoder() = default;
+
+    std::vector<std::pair<std::string, std::string>> trailer_fields_;
 };
 
 /// What requests and responses have in common. Of a body only the chunked form is parsed here: the others
@@ -155,7 +163,10 @@ class message_parser : public chunk_decoder, protected beast_http::basic_parser<
                        parse_error_code& ec) final {
         const std::string_view name = std_view(beast_name), value = std_view(beast_value);
         if (is_folded(name, value)) return fail(400, ec);
-        if (trailers_) return; // checked, and dropped: RFC 9110, 6.5.1
+        if (trailers_) {
+            if (may_be_trailer(name)) this->trailer_fields_.emplace_back(name, value);
+            return;
+        }
         if (id == beast_http::field::transfer_encoding) {
             if (encodings_++) return fail(400, ec);
             encoding_ = value;

@@ -28,6 +28,8 @@ struct server_options {
     std::chrono::nanoseconds write_timeout{0};
     /// From the end of one exchange to the first byte of the next request: then the connection closes.
     std::chrono::nanoseconds idle_timeout = std::chrono::seconds(120);
+    /// Count how long requests take (server::stats): two looks at the clock for each.
+    bool measure_latency = false;
 };
 
 } // namespace mpg::http

@@ -40,6 +40,7 @@ inline void append_number(std::string& s, std::uint64_t n, int base = 10) {
 struct response_buffers {
     std::string fields; // serialised, without those that the server adds
     std::string body;   // written and not sent
+    std::string trailers;
 };
 
 } // namespace detail
@@ -75,6 +76,16 @@ class response {
     response& add_header(std::string_view name, std::string_view value) {
         check(name, value);
         return committed_ ? *this : add(name, value);
+    }
+
+    /// Adds a field behind the body, which then is sent in chunks; announce it with header("Trailer", name).
+    /// Until the handler returns. Dropped where it cannot be said: HTTP/1.0, HEAD, a length that was set.
+    /// Throws std::invalid_argument for what header() refuses, and for names that may not stand there.
+    response& trailer(std::string_view name, std::string_view value) {
+        check(name, value);
+        if (!detail::may_be_trailer(name)) throw std::invalid_argument("http: no name of a trailer field");
+        ((((buffers_.trailers += name) += ": ") += value) += "\r\n");
+        return *this;
     }
 
     /// Writes all of it, or fails: with the connection's error, errc::closed after hijack,
@@ -144,6 +155,7 @@ class response {
         , minor_(head.minor) {
         buffers_.fields.clear();
         buffers_.body.clear();
+        buffers_.trailers.clear();
     }
 
     static unexpected refuse(std::errc e) noexcept { return unexpected(std::make_error_code(e)); }
@@ -258,9 +270,9 @@ class response {
 
     /// The handler has returned.
     void finish() {
-        commit(true);
+        commit(buffers_.trailers.empty() || minor_ == 0);
         (void)emit({});
-        if (chunked_) wire_.out() += "0\r\n\r\n";
+        if (chunked_) ((wire_.out() += "0\r\n") += buffers_.trailers) += "\r\n";
         if (length_ && written_ != *length_ && !head_only_ && detail::status_has_body(status_))
             keep_alive_ = false;
     }

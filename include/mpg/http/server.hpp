@@ -6,6 +6,7 @@
 #include <mpg/http/connection.hpp>
 #include <mpg/http/core.hpp>
 #include <mpg/http/options.hpp>
+#include <mpg/http/stats.hpp>
 #include <mpg/net/tcp.hpp>
 #include <mpg/sched/go.hpp>
 #include <mpg/sched/wait.hpp>
@@ -121,6 +122,24 @@ class server {
         core_.on_exception = std::move(f);
     }
 
+    /// Calls f after each handler, in its task: the request, the response as far as it is known (status(),
+    /// written()) and how long the handler took: for access logs. Not for what is refused before. Before
+    /// serving. f must not throw.
+    void on_response(std::function<void(const request&, const response&, std::chrono::nanoseconds)> f) {
+        core_.on_response = std::move(f);
+    }
+
+    /// Linear in the number of connections.
+    server_stats stats() const {
+        server_stats s;
+        core_.exchanges.add_to(s);
+        s.connections_accepted = core_.accepted.load(std::memory_order_relaxed);
+        const auto now = core_.connections.count();
+        s.connections_active = now.active;
+        s.connections_idle = now.idle;
+        return s;
+    }
+
     struct connection_counts {
         std::size_t active = 0; // a request is being read or served
         std::size_t idle = 0;
@@ -189,6 +208,7 @@ class server {
             detail::core_user user(core_, std::exchange(slot.slots, nullptr) != nullptr);
             auto c = std::make_unique<detail::connection>(
                 core_, std::make_unique<detail::tcp_link>(std::move(stream)));
+            core_.accepted.fetch_add(1, std::memory_order_relaxed);
             if (core_.connections.add(*c)) go(detail::connection_task(std::move(user), std::move(c)));
             return true;
         } catch (const std::bad_alloc&) {
