@@ -44,7 +44,9 @@ set(MPG_HEADERS
     include/mpg/debug/cpu_profile.hpp
     include/mpg/debug/dump.hpp
     include/mpg/debug/handlers.hpp
+    include/mpg/debug/leaks.hpp
     include/mpg/debug/metrics.hpp
+    include/mpg/debug/on_signal.hpp
     include/mpg/debug/profile.hpp
     include/mpg/debug/reports.hpp
     include/mpg/debug/snapshot.hpp

@@ -191,10 +191,15 @@ TEST(reports, of_a_deadlock_has_stacks) {
     EXPECT_NE(c.err.find("middle("), std::string::npos) << c;
 }
 
+[[gnu::noinline]] void starts_a_thrower() {
+    mpg::go([] { throw std::runtime_error("so it goes"); });
+    asm volatile("");
+}
+
 TEST(reports, of_an_exception_names_the_place) {
     auto c = mpg::test::run_in_child([] {
         mpg::run([] {
-            [] [[gnu::noinline]] () { mpg::go([] { throw std::runtime_error("so it goes"); }); }();
+            starts_a_thrower();
             mpg::select();
         });
     });

@@ -2,6 +2,9 @@
 //
 //   mpg::debug::dump_tasks(std::cerr);           every task: state, what it waits for, who started it, its stack
 //
+//   mpg::debug::report_leaks(std::cerr);         tasks that have waited for a minute, by where they were started
+//   mpg::debug::dump_on(SIGQUIT);                dump_tasks when the signal comes
+//
 //   mpg::http::server server;
 //   mpg::debug::handlers(server);                 /debug/pprof/goroutine, /debug/pprof/profile, ..., /metrics
 //
@@ -14,5 +17,7 @@
 
 #include <mpg/debug/dump.hpp>
 #include <mpg/debug/handlers.hpp>
+#include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
+#include <mpg/debug/on_signal.hpp>
 #include <mpg/debug/reports.hpp>

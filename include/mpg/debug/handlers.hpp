@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mpg/debug/cpu_profile.hpp>
+#include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
 #include <mpg/debug/task_profile.hpp>
 #include <mpg/http/request.hpp>
@@ -168,6 +169,7 @@ inline constexpr std::string_view index_page = R"(<html>
  (<a href="goroutine?debug=2">each</a>, <a href="goroutine">for pprof</a>)</li>
 <li><a href="profile?seconds=5">profile</a>: where the CPU time goes; <code>seconds</code> says for how long it looks (30)</li>
 <li><a href="threadcreate?debug=1">threadcreate</a>: OS threads</li>
+<li><a href="leaks?seconds=60">leaks</a>: tasks that have waited for <code>seconds</code> (60) or longer, by where they were started</li>
 <li><a href="cmdline">cmdline</a>: the command line</li>
 <li><a href="symbol">symbol</a>: names for addresses</li>
 </ul>
@@ -197,6 +199,11 @@ inline void handlers(http::server& server, std::string_view prefix = "/debug") {
     at("goroutine", [](http::request& req, http::response& res) { detail::serve_tasks(req, res); });
     at("profile", [](http::request& req, http::response& res) { detail::serve_cpu(req, res); });
     at("threadcreate", [](http::request& req, http::response& res) { detail::serve_threads(req, res); });
+    at("leaks", [](http::request& req, http::response& res) {
+        std::ostringstream os;
+        report_leaks(os, std::chrono::seconds(detail::number_in(req, "seconds", 60)));
+        detail::plain(res, os.str());
+    });
     at("cmdline", [](http::request&, http::response& res) { detail::serve_command_line(res); });
     at("symbol", [](http::request& req, http::response& res) { detail::serve_symbols(req, res); });
     server.handle("POST " + base + "symbol",

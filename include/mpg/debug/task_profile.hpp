@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace mpg::debug::detail {
@@ -27,8 +28,9 @@ inline profile tasks_by_stack(const snapshot& shot) {
     p.period = 1;
     p.start = std::chrono::system_clock::now();
     for (auto& [stack, n] : counts) p.samples.push_back({stack, {n}});
-    std::stable_sort(p.samples.begin(), p.samples.end(),
-                     [](const auto& a, const auto& b) { return a.values[0] > b.values[0]; });
+    std::sort(p.samples.begin(), p.samples.end(), [](const auto& a, const auto& b) {
+        return std::tie(b.values, a.stack) < std::tie(a.values, b.stack);
+    });
     return p;
 }
 
