@@ -128,15 +128,20 @@ set(MPG_HEADERS
     include/mpg/sched/idle.hpp
     include/mpg/sched/idle_list.hpp
     include/mpg/sched/machine.hpp
+    include/mpg/sched/monitor.hpp
     include/mpg/sched/options.hpp
     include/mpg/sched/poller.hpp
+    include/mpg/sched/preempt.hpp
     include/mpg/sched/processor.hpp
+    include/mpg/sched/ready.hpp
+    include/mpg/sched/records.hpp
     include/mpg/sched/run_queue.hpp
     include/mpg/sched/runtime_state.hpp
     include/mpg/sched/scheduler.hpp
     include/mpg/sched/sleep.hpp
     include/mpg/sched/stack_trim.hpp
     include/mpg/sched/stop.hpp
+    include/mpg/sched/switch.hpp
     include/mpg/sched/task.hpp
     include/mpg/sched/task_local.hpp
     include/mpg/sched/this_task.hpp

@@ -415,9 +415,9 @@ TEST_P(runtime_stop, does_not_hang_when_a_loop_swallows_unwound) {
             mpg::chan<void> ready;
             mpg::go([ready] {
                 mpg::this_task::set_name("swallower");
-                ready.send();
-                for (;;) {
-                    try {
+                for (bool told = false;;) {
+                    try { // the stop may begin while it sends
+                        if (!std::exchange(told, true)) ready.send();
                         mpg::chan<void>().recv();
                     } catch (...) {
                     }

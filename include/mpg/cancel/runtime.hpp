@@ -47,6 +47,7 @@ class runtime {
             rt.ps[i]->alone = n == 1;
         }
         for (unsigned i = n; i-- > 0;) sched::enter_idle(rt, *rt.ps[i]);
+        sched::start_monitor(rt);
         sched::registry::instance().add(rt);
     }
     runtime(const runtime&) = delete;
@@ -137,6 +138,7 @@ class runtime {
             case sched::task_state::running: ++s.tasks_running; break;
             case sched::task_state::waiting: ++s.tasks_waiting; break;
             case sched::task_state::blocking: ++s.tasks_blocking; break;
+            case sched::task_state::frozen: ++s.tasks_frozen; break;
             default: break;
             }
         });
@@ -146,7 +148,9 @@ class runtime {
             s.threads_idle = rt.spare_count;
         }
         s.threads_idle += std::min<std::size_t>(rt.idle_count.load(std::memory_order_relaxed), s.threads);
-        s.handoffs = rt.handoffs.load(std::memory_order_relaxed);
+        s.handoffs = rt.handoffs.load(std::memory_order_relaxed) + rt.retakes.load(std::memory_order_relaxed);
+        s.preemptions = rt.preemptions.load(std::memory_order_relaxed);
+        s.preemption_reason = rt.preemption_reason;
         s.poller = rt.poller_kind;
         s.poller_reason = rt.poller_reason;
         s.stack_bytes_mapped = rt.stacks.mapped_bytes();

@@ -38,17 +38,22 @@ class blocking_section {
     blocking_section& operator=(const blocking_section&) = delete;
 
   private:
-    static void enter(task* t) {
-        machine* m = this_machine();
+    /// False: it must switch, and is counted.
+    static bool leave_p(task* t, machine* m) {
+        runtime_section here;
         runtime_state& rt = *t->rt;
+        if (!m->p) { // surplus: it has no P, and is counted already
+            m->retaken.store(retake::no, std::memory_order_relaxed);
+            return true;
+        }
         rt.blocking_count.fetch_add(1, std::memory_order_acq_rel);
         processor& p = *m->p;
         if (t->bound) { // it must stay on this thread: the P leaves
             m->p = nullptr;
             start_machine(rt, &p, nullptr, false);
-            return;
+            return true;
         }
-        if (!p.runnext && p.ring.size() == 0 && !p.attention.load(std::memory_order_relaxed) && !p.poll->busy() &&
+        if (!p.runnext.load(std::memory_order_relaxed) && p.ring.size() == 0 && p.attention.load(std::memory_order_relaxed) == 0 && !p.poll->busy() &&
             !p.poll->has_work() && p.wheel->next() == base::never && p.poll_lock.try_lock()) {
             p.poll_lock.unlock();
             stamp(m, t);
@@ -62,14 +67,19 @@ class blocking_section {
                 rt.idle_count.fetch_add(1, std::memory_order_seq_cst);
             }
             base::fence(std::memory_order_seq_cst); // pairs with: published
-            if (work_visible(rt) || p.attention.load(std::memory_order_relaxed)) {
-                if (p.attention.load(std::memory_order_relaxed) && leave_bare(rt, p))
+            if (work_visible(rt) || p.attention.load(std::memory_order_relaxed) != 0) {
+                if (p.attention.load(std::memory_order_relaxed) != 0 && leave_bare(rt, p))
                     start_machine(rt, &p, nullptr, false);
                 else
                     wake_one(rt);
             }
-            return;
+            return true;
         }
+        return false;
+    }
+    static void enter(task* t) {
+        machine* m = this_machine();
+        if (leave_p(t, m)) return;
         static constexpr park_ops ops{wait_reason::blocking,
                                       [](void* arg) noexcept {
                                           auto* self = static_cast<task*>(arg);
@@ -83,12 +93,16 @@ class blocking_section {
     static void leave(task* t) noexcept {
         machine* m = this_machine();
         runtime_state& rt = *t->rt;
-        for (auto& p : rt.ps) {
-            if (p->m.load(std::memory_order_relaxed) == nullptr && leave_bare(rt, *p)) {
-                p->m.store(m, std::memory_order_relaxed);
-                m->p = p.get();
-                t->set_state(task_state::running);
-                return;
+        {
+            runtime_section here;
+            for (auto& p : rt.ps) {
+                if (p->m.load(std::memory_order_relaxed) == nullptr && leave_bare(rt, *p)) {
+                    m->p = p.get();
+                    p->m.store(m, std::memory_order_release); // pairs with: the monitor's look at p
+                    t->set_state(task_state::running);
+                    wake_monitor(rt);
+                    return;
+                }
             }
         }
         t->set_state(task_state::runnable);

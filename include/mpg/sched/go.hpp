@@ -39,11 +39,11 @@ template <class C> void go_body(task& self, void* closure, closure_op op) {
 /// Queues a task whose closure is in place. The caller has made it by take_record.
 inline void submit(task* t) noexcept {
     runtime_state& rt = *t->rt;
-    machine* m = this_machine();
+    runtime_section here;
     t->set_state(task_state::fresh);
-    if (m && m->p && m->rt == &rt) [[likely]] {
-        push_ring(*m->p, t);
-        if (!m->p->alone) published(rt);
+    if (processor* p = here.of(rt)) [[likely]] {
+        push_ring(*p, t);
+        if (!p->alone) published(rt);
     } else {
         inject(rt, t);
     }
@@ -53,7 +53,7 @@ inline void submit(task* t) noexcept {
 inline void cancel_record(task* t) noexcept {
     runtime_state& rt = *t->rt;
     t->refs.store(1, std::memory_order_relaxed);
-    free_record(t);
+    drop_record(t);
     rt.foreign_ended.fetch_add(1, std::memory_order_release);
 }
 
@@ -70,10 +70,10 @@ MPG_ALWAYS_INLINE const void* here() noexcept {
 
 /// A record set up for a new task of rt.
 inline task* new_task(runtime_state& rt, const void* created_at) {
-    task* t = take_record(rt);
-    machine* m = this_machine();
+    runtime_section here;
+    task* t = take_record(rt, here.of(rt));
     t->created_at = created_at;
-    t->parent = m && m->cur ? m->cur->id : 0;
+    t->parent = here.m && here.m->cur ? here.m->cur->id : 0;
     t->wait = nullptr;
     t->no_unwind = t->blocking = 0;
     t->unwound_done = false;

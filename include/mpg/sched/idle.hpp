@@ -7,7 +7,15 @@
 
 namespace mpg::sched {
 
-void start_machine(runtime_state& rt, processor* p, task* job, bool searching);
+void start_machine(runtime_state& rt, processor* p, task* job, bool searching, bool relieves = false);
+
+/// A P has got something to do: somebody must watch it. After the P has left the idle list.
+inline void wake_monitor(runtime_state& rt) noexcept {
+    if (rt.monitor_word.load(std::memory_order_seq_cst) != monitor_asleep) return; // pairs with: monitor::sleep_deeply
+    std::uint32_t expected = monitor_asleep;
+    if (rt.monitor_word.compare_exchange_strong(expected, monitor_awake, std::memory_order_seq_cst))
+        futex_wake(rt.monitor_word);
+}
 
 /// After something was put into p's wheel or poller by somebody who does not hold p: makes a machine look at it.
 inline void serve(processor& p) noexcept {
@@ -15,6 +23,12 @@ inline void serve(processor& p) noexcept {
         start_machine(*p.rt, &p, nullptr, false);
     else
         p.poll->wake();
+}
+
+/// A task that was counted in blocking_count is on a queue again, or waits.
+inline void no_longer_blocking(runtime_state& rt) noexcept {
+    rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
+    if (rt.idle_count.load(std::memory_order_seq_cst) == rt.ps.size()) rt.ps[0]->poll->wake(); // deadlock? it looks again
 }
 
 /// Threads of the whole process; 0: cannot be told.
@@ -36,7 +50,7 @@ inline bool all_asleep(runtime_state& rt) noexcept {
     if (rt.idle_count.load(std::memory_order_relaxed) != rt.ps.size()) return false;
     if (rt.blocking_count.load(std::memory_order_acquire) != 0 || work_visible(rt)) return false;
     for (auto& p : rt.ps)
-        if (p->wheel->next() != base::never || p->poll->busy() || p->poll->has_work()) return false;
+        if (p->wheel->armed() != 0 || p->poll->busy() || p->poll->has_work()) return false;
     return true;
 }
 
@@ -50,7 +64,7 @@ inline void check_deadlock(runtime_state& rt) noexcept {
         std::lock_guard hold(rt.machines_lock);
         own = rt.thread_count;
     }
-    own += rt.waiting_callers.load(std::memory_order_acquire) + (base::tsan ? 1 : 0);
+    own += rt.waiting_callers.load(std::memory_order_acquire) + (rt.has_monitor ? 1 : 0) + (base::tsan ? 1 : 0);
     std::size_t all = process_threads();
     if (all == 0 || all > own) return; // a foreign thread might still send
     // What a thread did before it ended is visible now: only this second look counts.

@@ -93,6 +93,8 @@ template <class Runtime> MPG_ALWAYS_INLINE void published(Runtime& rt) noexcept 
 /// Is there work that an idle P could take?
 template <class Runtime> bool work_visible(Runtime& rt) noexcept {
     if (rt.global.size() != 0) return true;
+    if constexpr (requires { rt.frozen_count; }) // the model has no frozen tasks
+        if (rt.frozen_count.load(std::memory_order_seq_cst) != 0) return true;
     for (auto& p : rt.ps)
         if (p->ring.size() != 0) return true;
     return false;
@@ -117,7 +119,7 @@ template <class Machine, class Processor> bool prepare_sleep(Machine* m, Process
         rt.searching.fetch_sub(1, std::memory_order_seq_cst);
     }
     base::fence(std::memory_order_seq_cst); // pairs with: published
-    if (!work_visible(rt) && !p.attention.load(std::memory_order_relaxed)) return true;
+    if (!work_visible(rt) && p.attention.load(std::memory_order_relaxed) == 0) return true;
     if (leave_idle(rt, p)) {
         std::uint32_t none = 0;
         m->searching = rt.searching.compare_exchange_strong(none, 1, std::memory_order_seq_cst);

@@ -14,11 +14,24 @@ namespace mpg::sched {
 
 struct processor;
 
+/// Whether the monitor has taken a machine's P away while its task was in a system call.
+enum class retake : std::uint32_t {
+    no,
+    asking,  // by the monitor, under retake_lock: a machine that comes into the runtime now waits for that lock
+    taken,   // by the monitor: p is another machine's already; this one has not noticed
+    surplus, // by the machine: it knows, p is null, and its task goes on without until it can get one or waits
+};
+
 /// Written by its own thread, but for what says otherwise.
 struct machine {
     task* cur = nullptr;    // what runs; null on the scheduler's own stack
-    processor* p = nullptr; // what it holds; null: it runs a blocking task, or is parked
+    processor* p = nullptr; // what it holds; null: it runs a blocking or surplus task, is frozen, or is parked
     runtime_state* rt = nullptr; // null: a plain thread's stand-in
+
+    // 0: the thread is in user code, keeps no pointer to its P anywhere, and may lose the P or be frozen. Raised by
+    // runtime_section and by the switch. The monitor and the thread's own signal handler read it.
+    base::atomic<std::uint32_t> in_runtime{0};
+    base::atomic<retake> retaken{retake::no}; // writers: see retake
     fiber::thread_anchor anchor;
     fiber::execution g0;    // the scheduler, on the thread's own stack
 
@@ -26,21 +39,31 @@ struct machine {
     void (*finish)(void*) noexcept = nullptr;
     void* finish_arg = nullptr;
 
-    std::uint32_t in_runtime = 0; // depth; a thread with a depth of 0 runs user code and may be frozen there
     bool searching = false;       // counted in runtime_state::searching
     bool polling = false;         // in poll(): who is readied now does not wake other machines
     bool locked = false;          // by thread_lock: runs one task only
+    bool relieves = false;        // written by the giver of a P: it was taken from a running task
     base::random random{0};
 
     // How a parked machine is given work: written by the giver before wake.set(), under machines_lock of the runtime.
     event wake;
     task* job = nullptr;
     machine* next_spare = nullptr;
+    bool spare_to_be = false; // made to be spare, and has not come so far; machines_lock
+
+    // Freezing; see preempt.hpp.
+    base::atomic<machine*> relief{nullptr};        // set by the monitor, taken by this thread's handler or back
+    base::atomic<std::uint32_t> relief_tick{0};    // the tick of the P for which it is meant
+    machine* next_frozen = nullptr;                // frozen_lock
+    bool frozen = false;                           // on the queue, or unlinked from it: its unlinker's
+    event thaw;                                    // set by who has given p, or lets it go on without
 
     machine* next_all = nullptr; // all machines of a runtime; machines_lock
     ::pthread_t thread{};
     base::atomic<int> tid{0}; // of the kernel; 0 until it runs
     base::atomic<bool> exit{false}; // with wake: leave the thread function
+    void* signal_stack = nullptr;   // sigaltstack
+    std::size_t signal_stack_bytes = 0;
 };
 
 } // namespace mpg::sched
@@ -79,6 +102,39 @@ MPG_NOINLINE inline void set_this_machine(machine* m) noexcept {
     asm volatile("");
     mpg_current_machine = m;
 }
+
+void came_back(machine& m) noexcept;
+
+/// The machine's thread comes into the runtime: from here on its P, if it has one, is its own until leave_runtime.
+MPG_ALWAYS_INLINE void enter_runtime(machine& m) noexcept {
+    m.in_runtime.store(m.in_runtime.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst); // pairs with: the monitor's membarrier
+    if (m.retaken.load(std::memory_order_relaxed) != retake::no) [[unlikely]] came_back(m);
+}
+MPG_ALWAYS_INLINE void leave_runtime(machine& m) noexcept {
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    // release: pairs with the monitor's look at it, after which another machine writes what this one has written.
+    m.in_runtime.store(m.in_runtime.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+}
+
+/// In its extent this thread's machine may use its P: m->p is what it says. No switch in its extent. m: null on a
+/// plain thread. About 1 ns.
+class runtime_section {
+  public:
+    runtime_section() noexcept : m(this_machine()) {
+        if (m) [[likely]] enter_runtime(*m);
+    }
+    ~runtime_section() {
+        if (m) [[likely]] leave_runtime(*m);
+    }
+    runtime_section(const runtime_section&) = delete;
+    runtime_section& operator=(const runtime_section&) = delete;
+
+    /// The P, when the machine holds one and belongs to rt.
+    processor* of(const runtime_state& rt) const noexcept { return m && m->rt == &rt ? m->p : nullptr; }
+
+    machine* const m;
+};
 
 /// A plain thread's machine and task: made when it first waits.
 struct stand_in {

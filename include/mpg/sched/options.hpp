@@ -17,7 +17,7 @@ struct options {
     std::size_t stack_size = 256 << 10;
     /// OS threads; reaching it is a fatal error.
     std::size_t max_threads = 10'000;
-    /// A task running longer loses its P; 0 turns preemption off. (Not acted on yet.)
+    /// A task that computes longer while others wait loses its P to them; 0 turns preemption off.
     std::chrono::nanoseconds preempt_after = std::chrono::milliseconds(10);
     /// How I/O waits; $MPG_NETPOLL overrides.
     netpoll backend = netpoll::automatic;
@@ -30,7 +30,9 @@ struct runtime_stats {
     std::size_t threads = 0, threads_idle = 0;
     std::uint64_t tasks = 0, tasks_created = 0;
     std::uint64_t tasks_runnable = 0, tasks_running = 0, tasks_waiting = 0, tasks_blocking = 0, tasks_frozen = 0;
-    std::uint64_t steals = 0, handoffs = 0, preemptions = 0;
+    std::uint64_t steals = 0, preemptions = 0;
+    std::uint64_t handoffs = 0;    // Ps given away by tasks that block, announced or not, or are locked to a thread
+    std::string preemption_reason; // why computing tasks are not preempted; "": they are
     netpoll poller = netpoll::none;
     std::string poller_reason;
     std::size_t stack_bytes_mapped = 0, stack_bytes_resident_estimate = 0;

@@ -13,6 +13,13 @@
 
 namespace mpg::sched {
 
+/// Why a machine must come to its scheduler at the next switch. Set by others, cleared by the owner.
+namespace attention {
+inline constexpr std::uint32_t stop = 1;   // the runtime stops
+inline constexpr std::uint32_t slice = 2;  // tasks hand over to each other by runnext for longer than a slice
+inline constexpr std::uint32_t capped = 4; // enough tasks are frozen: start no fresh ones
+} // namespace attention
+
 /// Its owner is the machine that holds it. Lines by writer.
 struct alignas(base::cache_line) processor {
     processor(runtime_state& r, unsigned i, fiber::stack_pool& pool, global_queue& global)
@@ -22,9 +29,12 @@ struct alignas(base::cache_line) processor {
     // The owner's alone.
     runtime_state* rt;
     unsigned index;
-    task* runnext = nullptr; // the task that the current one has woken: runs next
-    std::uint32_t tick = 0;  // switches; every 61st goes the fair way
+    base::atomic<task*> runnext{nullptr}; // the task that the current one has woken: runs next. The monitor looks
     bool alone = false;      // the only P: nobody steals
+    base::nanos last_thaw = 0; // when a frozen task last got this P
+    base::nanos chain_since = 0; // since when no slice began; looked at every 61st switch
+    base::nanos last_chain = 0;  // how long the last chain of hand-overs was that had to be ended
+    std::uint32_t chain_slices = 0;
     fiber::stack_cache stacks;
     task* free_tasks = nullptr;
     std::uint32_t free_count = 0;
@@ -35,13 +45,14 @@ struct alignas(base::cache_line) processor {
     // The time at the owner's last visit to the scheduler: what a wait's start is taken from.
     base::atomic<base::nanos> clock{base::now()};
 
-    // Counters: the owner writes, statistics read.
+    // The owner writes, statistics and the monitor read.
+    base::atomic<std::uint32_t> tick{0};   // switches; every 61st goes the fair way
+    base::atomic<std::uint32_t> slices{0}; // those of them that begin a time slice: all but the ones to runnext
     base::atomic<std::uint64_t> created{0}, ended{0}, steals{0};
 
     // Shared.
-    alignas(base::cache_line) base::atomic<bool> attention{false}; // a stop: come to the scheduler
+    alignas(base::cache_line) base::atomic<std::uint32_t> attention{0}; // bits of attention: come to the scheduler
     base::atomic<machine*> m{nullptr}; // who holds it; under idle_lock where it becomes or stops being null
-    base::atomic<std::uint32_t> seen_tick{0}; // tick, published for the housekeeper at each scheduler visit
     bool idle = false;                 // on the idle list; idle_lock
     bool stopped = false;              // gave up its tasks for the stop; idle_lock
     processor* next_idle = nullptr;    // idle_lock
@@ -51,9 +62,11 @@ struct alignas(base::cache_line) processor {
     run_queue ring;
 };
 
-/// Counters with one writer: no read-modify-write.
-inline void bump(base::atomic<std::uint64_t>& counter) noexcept {
-    counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+/// Counters with one writer: no read-modify-write. Returns the new value.
+template <class T> MPG_ALWAYS_INLINE T bump(base::atomic<T>& counter) noexcept {
+    T next = counter.load(std::memory_order_relaxed) + 1;
+    counter.store(next, std::memory_order_relaxed);
+    return next;
 }
 
 } // namespace mpg::sched

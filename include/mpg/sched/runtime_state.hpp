@@ -22,6 +22,8 @@ struct record_slab {
     task records[count];
 };
 
+inline constexpr std::uint32_t monitor_awake = 0, monitor_asleep = 1, monitor_ending = 2;
+
 struct runtime_state {
     explicit runtime_state(const options& o) : opts(o), stacks(o.stack_size) {
         ::pthread_sigmask(SIG_BLOCK, nullptr, &signal_mask);
@@ -60,6 +62,7 @@ struct runtime_state {
     machine* machines = nullptr;
     machine* spare = nullptr; // parked, without a P
     std::size_t thread_count = 0, spare_count = 0;
+    std::size_t spares_to_be = 0; // threads that start, and will be spare
     base::atomic<std::uint32_t> blocking_count{0}; // tasks in blocking(), or on the way
 
     // Records.
@@ -70,6 +73,26 @@ struct runtime_state {
     base::atomic<std::uint64_t> foreign_created{0}, foreign_ended{0};
 
     base::spinlock names_lock; // guards the names of all tasks
+
+    // Frozen machines, oldest first, and the monitor; see preempt.hpp and monitor.hpp.
+    alignas(base::cache_line) base::atomic<std::uint32_t> frozen_count{0}; // written under frozen_lock
+    std::uint32_t frozen_most = 0;      // beyond: no fresh tasks are started; constant after the start
+    base::spinlock frozen_lock;         // guards the list
+    machine* frozen_first = nullptr;
+    machine* frozen_last = nullptr;
+    base::spinlock retake_lock;         // held by the monitor while it asks for a P
+    base::nanos slice = 0;              // options::preempt_after where preemption works, else 0
+    std::string preemption_reason;      // why it does not
+    bool retaking = false;              // the kernel has membarrier
+    base::atomic<std::uint64_t> preemptions{0}, retakes{0};
+    base::atomic<std::uint32_t> monitor_word{monitor_awake}; // the monitor sleeps here; see monitor.hpp
+    base::atomic<bool> monitor_ends{false};
+    ::pthread_t monitor_thread{};
+    bool has_monitor = false;
+
+    // While stopping; P 0's machine only.
+    std::uint64_t stop_live = 0;
+    base::nanos stop_since = 0;
 
     // Stopping; see stop.hpp.
     alignas(base::cache_line) base::atomic<bool> stopping{false};

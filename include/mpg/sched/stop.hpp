@@ -7,9 +7,11 @@
 //      threads and other runtimes go on) and resumed; unstarted ones only destroy their closure. Operations in
 //      flight are cancelled by their abort and come back by their own completion.
 //   4. When no task is left, all machines are told to leave, and are joined.
+// A task that computes meanwhile is frozen, and gets its turn on P 0 like the others, which it must end by a suspension.
 // What has made no progress for the grace time is reported with a list of tasks, and its memory is left alone.
 #pragma once
 
+#include <mpg/sched/monitor.hpp>
 #include <mpg/sched/unwind.hpp>
 
 namespace mpg::sched {
@@ -48,15 +50,22 @@ inline std::size_t withdraw_all(runtime_state& rt) noexcept {
 inline task* stop_step(machine* m) {
     runtime_state& rt = *m->rt;
     processor& p = *m->p;
-    base::nanos idle_since = base::now();
     for (;;) {
         base::nanos now = base::now();
+        if (std::uint64_t live = rt.live(); live != rt.stop_live || rt.stop_since == 0) {
+            rt.stop_live = live;
+            rt.stop_since = now;
+        }
         for (auto& other : rt.ps) {
             if (other->wheel->next() <= now) other->wheel->advance(now);
             reap(m, *other);
         }
-        if (task* t = take_local(p)) return t;
-        if (task* t = take_global(rt, p)) return t;
+        task* t = take_local(p);
+        if (!t) t = take_global(rt, p);
+        if (t) {
+            rt.stop_since = 0; // progress
+            return t;
+        }
         bool alone = rt.stopped_ps.load(std::memory_order_acquire) + 1 == rt.ps.size(); // pairs with: give_up
         if (alone) {
             if (rt.live() == 0) {
@@ -66,13 +75,14 @@ inline task* stop_step(machine* m) {
             }
             if (withdraw_all(rt) != 0) continue;
         }
-        if (now - idle_since > stop_grace) {
+        if (now - rt.stop_since > stop_grace) {
             write_all(2, "mpg: these tasks did not end when their runtime stopped:\n" + list_tasks(rt));
             rt.abandoned.store(true, std::memory_order_release);
             m->p = nullptr;
             rt.stopped.set();
             return nullptr;
         }
+        if (thaw_one(m, now)) return nullptr; // user code that computes, until it comes to a suspension
         p.poll_lock.lock();
         m->polling = true;
         p.poll->poll(now + 1'000'000);
@@ -96,7 +106,7 @@ inline void await_unpinned(runtime_state& rt) noexcept {
 inline void stop_runtime(runtime_state& rt) {
     rt.stopping.store(true, std::memory_order_seq_cst);
     registry::instance().remove(rt);
-    for (auto& p : rt.ps) p->attention.store(true, std::memory_order_seq_cst);
+    for (auto& p : rt.ps) p->attention.fetch_or(attention::stop, std::memory_order_seq_cst);
     bool start_first = false;
     {
         std::lock_guard hold(rt.idle_lock);
@@ -119,7 +129,9 @@ inline void stop_runtime(runtime_state& rt) {
     }
     if (start_first) start_machine(rt, rt.ps[0].get(), nullptr, false);
     for (auto& p : rt.ps) p->poll->wake();
+    wake_monitor(rt);
     rt.stopped.wait();
+    stop_monitor(rt);
     if (rt.abandoned.load(std::memory_order_acquire)) return;
 
     // Every machine is parked, or about to park; none will be started any more.

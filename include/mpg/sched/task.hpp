@@ -35,11 +35,12 @@ enum class task_state : std::uint8_t {
     running,  // on a machine with a P; the machine owns the stack
     waiting,  // parked: its waiter is linked somewhere; who unlinks it moves it on
     blocking, // on a machine without a P, or on the way to one, in blocking()
+    frozen,   // its thread waits for a P, in a signal handler; who unlinks the machine from the frozen queue moves it on
     ended,    // its record is kept for a handle only
 };
 
 constexpr const char* to_string(task_state s) noexcept {
-    constexpr const char* names[] = {"free", "runnable", "runnable", "running", "waiting", "blocking", "ended"};
+    constexpr const char* names[] = {"free", "runnable", "runnable", "running", "waiting", "blocking", "frozen", "ended"};
     return names[static_cast<unsigned>(s)];
 }
 

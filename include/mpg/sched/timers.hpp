@@ -13,7 +13,8 @@ inline void arm_in(processor& p, timer_node& node, base::nanos deadline, bool ow
 
 inline void arm(timer_node& node, base::nanos deadline) {
     if (deadline == base::never) return;
-    machine* m = this_machine();
+    runtime_section here; // the P must stay ours until it is known who sleeps until when
+    machine* m = here.m;
     // A callback that arms its own node again does it in the wheel that fires it: disarm waits there.
     if (timer_wheel* w = node.wheel.load(std::memory_order_relaxed); w && w->is_firing(node)) {
         w->arm(node, deadline);

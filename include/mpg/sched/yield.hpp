@@ -10,22 +10,12 @@ namespace mpg {
 inline void yield() {
     using sched::machine, sched::this_machine, sched::suspension_point;
     machine* m = this_machine();
-    if (!m || !m->cur || m->cur->is_thread() || !m->p) {
+    if (!m || !m->cur || m->cur->is_thread() || m->cur->blocking != 0) {
         ::sched_yield();
         return;
     }
     suspension_point();
-    sched::task* t = m->cur;
-    t->set_state(sched::task_state::runnable);
-    sched::switch_away(
-        m, t, [](void* arg) noexcept {
-            auto* self = static_cast<sched::task*>(arg);
-            if (machine* here = this_machine(); here->p) [[likely]]
-                sched::push_ring(*here->p, self);
-            else // a locked machine has given its P away already
-                sched::inject(*self->rt, self);
-        },
-        t);
+    sched::yield_now(m);
     suspension_point();
 }
 

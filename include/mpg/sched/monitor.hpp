@@ -1,0 +1,351 @@
+// The monitor (Go's sysmon): a thread without a P that sees to it that no task holds the others up.
+//
+// It looks at every P that has a machine. A P that has not switched since the last look, while work waits, is held by
+//   - a task in a system call that nobody announced, or one that waits for a lock of the C++ library: its thread sleeps.
+//     The P is retaken and given to another machine. The thread is left alone: no signal, so no EINTR.
+//   - a task that computes: its thread runs. After preempt_after the thread is frozen (preempt.hpp).
+//   - tasks that hand over to each other by runnext: their tick moves, but no slice begins. The machine is told to come
+//     to its scheduler.
+//
+// Retaking. machine::in_runtime says that the thread may be using its P. The monitor stores `asking`, and lets the
+// kernel run a barrier on all CPUs (membarrier); then either the thread's in_runtime != 0 is visible here, and the
+// monitor withdraws, or the thread will see `asking` before it uses its P, and waits for the decision at retake_lock.
+// So runtime_section costs the machine two plain stores and a load, and no fence.
+//
+// When it looks. 20 us after a look that has found something, then twice as long each time, up to 10 ms (or
+// preempt_after). When all Ps have been idle for a second it sleeps until one is woken (wake_monitor); while all tasks
+// are asleep and only a foreign thread can wake them, it looks once a second whether that thread is still there.
+#pragma once
+
+#include <mpg/sched/scheduler.hpp>
+
+#include <linux/membarrier.h>
+#include <sys/prctl.h>
+
+namespace mpg::sched {
+
+/// R, S, D, ...; 0: cannot be told.
+inline char thread_state(int tid) noexcept {
+    char path[48], text[128];
+    std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
+    int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = ::read(fd, text, sizeof text - 1);
+    ::close(fd);
+    if (n <= 0) return 0;
+    text[n] = 0;
+    const char* end = std::strrchr(text, ')'); // the name may hold anything
+    return end && end[1] == ' ' ? end[2] : '\0';
+}
+
+class monitor {
+  public:
+    explicit monitor(runtime_state& rt) : rt_(rt), seen_(rt.ps.size()) {
+        lost_.reserve(rt.opts.max_threads); // nothing is allocated later on
+        asked_.reserve(rt.ps.size() * 2);
+    }
+
+    void run() {
+        ::prctl(PR_SET_TIMERSLACK, 1000ul); // 50 us would more than double the short sleeps
+        base::nanos pause = least, idle_since = 0;
+        while (!rt_.monitor_ends.load(std::memory_order_acquire)) {
+            base::nanos now = base::now();
+            const bool idle = rt_.idle_count.load(std::memory_order_seq_cst) == rt_.ps.size() &&
+                              rt_.frozen_count.load(std::memory_order_relaxed) == 0;
+            if (idle) {
+                if (idle_since == 0) idle_since = now;
+                check_deadlock(rt_);
+                if (now - idle_since > deep_after) {
+                    sleep_deeply();
+                    pause = least;
+                    idle_since = 0;
+                    continue;
+                }
+                pause = std::min(pause * 2, most());
+            } else {
+                idle_since = 0;
+                next_ = base::never;
+                bool found = look(now);
+                pause = found ? least : std::min({pause * 2, most(), std::max(next_ - now, least)});
+            }
+            futex_wait(rt_.monitor_word, monitor_awake, now + pause);
+        }
+    }
+
+  private:
+    static constexpr base::nanos least = 20'000, deep_after = 1'000'000'000, hand_over_slice = 5'000'000;
+    // Tasks that have run before may be frozen beyond frozen_most; of these many, most turns go to frozen ones.
+    static constexpr std::uint32_t frozen_reserve = 40;
+
+    /// What was seen of a P.
+    struct sight {
+        machine* m = nullptr;
+        std::uint32_t tick = 0, slices = 0;
+        base::nanos since = 0;       // since when the tick stands
+        base::nanos slice_since = 0; // since when no slice began
+        base::nanos cpu = -1;        // of the thread, when the tick was first seen to stand
+    };
+
+    base::nanos most() const noexcept {
+        return rt_.slice == 0 ? 10'000'000 : std::clamp<base::nanos>(rt_.slice, least, 10'000'000);
+    }
+
+    void sleep_deeply() noexcept {
+        rt_.monitor_word.store(monitor_asleep, std::memory_order_seq_cst); // pairs with: wake_monitor
+        if (!rt_.monitor_ends.load(std::memory_order_seq_cst) && rt_.idle_count.load(std::memory_order_seq_cst) == rt_.ps.size()) {
+            // Only a thread that nobody tells us of could end the wait of all: look now and then.
+            const bool hopeless = rt_.opts.detect_deadlock && all_asleep(rt_) && rt_.live() != 0 &&
+                                  rt_.waiting_callers.load(std::memory_order_acquire) != 0;
+            futex_wait(rt_.monitor_word, monitor_asleep, hopeless ? base::now() + deep_after : base::never);
+        }
+        rt_.monitor_word.store(monitor_awake, std::memory_order_seq_cst);
+    }
+
+    /// True: something had to be done.
+    bool look(base::nanos now) {
+        bool found = false;
+        for (std::size_t i = 0; i < seen_.size(); ++i) found |= look_at(*rt_.ps[i], seen_[i], now);
+        found |= look_at_surplus(now);
+        if (rt_.idle_count.load(std::memory_order_seq_cst) != 0 && rt_.searching.load(std::memory_order_seq_cst) == 0 &&
+            (rt_.frozen_count.load(std::memory_order_relaxed) != 0 || held_up_))
+            wake_one(rt_);
+        held_up_ = false;
+        return found;
+    }
+
+    /// Does anybody wait for p to switch?
+    bool ordinary_work(processor& p, base::nanos now) const noexcept {
+        return p.ring.size() != 0 || p.runnext.load(std::memory_order_relaxed) || rt_.global.size() != 0 ||
+               p.wheel->next() <= now || p.poll->has_work() || rt_.stopping.load(std::memory_order_relaxed);
+    }
+
+    bool look_at(processor& p, sight& s, base::nanos now) {
+        machine* m = p.m.load(std::memory_order_acquire); // pairs with: start_machine, hand_over
+        const std::uint32_t tick = p.tick.load(std::memory_order_relaxed);
+        const std::uint32_t slices = p.slices.load(std::memory_order_relaxed);
+        if (!m || m != s.m || slices != s.slices) s.slice_since = now;
+        if (!m || m != s.m || tick != s.tick) {
+            s.m = m;
+            s.tick = tick;
+            s.slices = slices;
+            s.since = now;
+            s.cpu = -1;
+            if (m && p.ring.size() != 0) {
+                if (now - s.slice_since >= hand_over_slice)
+                    p.attention.fetch_or(attention::slice, std::memory_order_relaxed);
+                else
+                    next_ = std::min(next_, s.slice_since + hand_over_slice);
+            }
+            return false;
+        }
+        const bool ordinary = ordinary_work(p, now);
+        if (!ordinary && rt_.frozen_count.load(std::memory_order_relaxed) == 0) return false;
+        if (p.attention.load(std::memory_order_relaxed) == 0 && is_idle(p)) return false;
+        held_up_ = true;
+        const int tid = m->tid.load(std::memory_order_acquire);
+        if (tid == 0) return false; // it starts
+        const char state = thread_state(tid);
+        if (state == 'S' || state == 'D') {
+            if (m->in_runtime.load(std::memory_order_acquire) != 0) return stuck_inside(s, now);
+            return retake_from(p, *m, tick, ordinary);
+        }
+        if (state != 'R' || rt_.slice == 0) return false;
+        if (s.cpu < 0) s.cpu = cpu_time(*m);
+        const base::nanos due = s.since + rt_.slice;
+        next_ = std::min(next_, due);
+        if (now < due) return false;
+        // With an idle P the others find what waits, but for runnext.
+        if (rt_.idle_count.load(std::memory_order_relaxed) != 0 && !p.runnext.load(std::memory_order_relaxed) &&
+            !rt_.stopping.load(std::memory_order_relaxed))
+            return false;
+        // The kernel may have had others to run: a slice is CPU time.
+        if (base::nanos used = cpu_time(*m) - s.cpu; used < rt_.slice / 2) {
+            next_ = std::min(next_, now + rt_.slice / 2 - used);
+            return false;
+        }
+        return freeze(*m, tick, ordinary);
+    }
+
+    bool is_idle(processor& p) noexcept {
+        std::lock_guard hold(rt_.idle_lock);
+        return p.idle || p.stopped;
+    }
+    static base::nanos cpu_time(machine& m) noexcept {
+        ::timespec t{};
+        const auto id = static_cast<::clockid_t>((~static_cast<unsigned>(m.tid.load()) << 3) | 6); // CPUCLOCK_PERTHREAD
+        if (::clock_gettime(id, &t) != 0) return 0;
+        return static_cast<base::nanos>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+    }
+
+    /// A machine sleeps inside the runtime, off its idle place: for malloc's lock, which a frozen task may hold.
+    bool stuck_inside(const sight& s, base::nanos now) noexcept {
+        if (now - s.since < 1'000'000) {
+            next_ = std::min(next_, s.since + 1'000'000);
+            return false;
+        }
+        if (rt_.frozen_count.load(std::memory_order_relaxed) == 0) return false;
+        thaw_all(rt_);
+        return true;
+    }
+
+    bool retake_from(processor& p, machine& m, std::uint32_t tick, bool ordinary) {
+        if (!rt_.retaking) return false;
+        // Who gets it? Nothing is allocated while tasks are frozen.
+        machine* next = nullptr;
+        if (!ordinary) next = pop_frozen(rt_);
+        if (!next) next = take_spare(rt_);
+        if (!next && rt_.frozen_count.load(std::memory_order_relaxed) != 0) next = pop_frozen(rt_);
+        if (!next) {
+            ensure_spare(rt_);
+            next = take_spare(rt_); // maybe it has not parked yet: at the next look
+            if (!next) return true;
+        }
+        rt_.retake_lock.lock();
+        m.retaken.store(retake::asking, std::memory_order_relaxed);
+        ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); // pairs with: enter_runtime
+        const bool take = m.in_runtime.load(std::memory_order_acquire) == 0 && // pairs with: leave_runtime
+                          p.m.load(std::memory_order_relaxed) == &m && p.tick.load(std::memory_order_relaxed) == tick;
+        if (take) {
+            rt_.blocking_count.fetch_add(1, std::memory_order_acq_rel);
+            bump(p.tick);
+            bump(p.slices);
+        }
+        m.retaken.store(take ? retake::taken : retake::no, std::memory_order_relaxed);
+        rt_.retake_lock.unlock();
+        if (!take) {
+            give_back(next);
+            return false;
+        }
+        rt_.retakes.fetch_add(1, std::memory_order_relaxed);
+        lost_.push_back({&m, cpu_time(m)});
+        hand_over(p, next);
+        return true;
+    }
+
+    bool freeze(machine& m, std::uint32_t tick, bool ordinary) {
+        if (m.relief.load(std::memory_order_acquire)) { // asked before; it stood in the runtime, or runs libraries only
+            return signal(m);
+        }
+        const std::uint32_t frozen = rt_.frozen_count.load(std::memory_order_relaxed);
+        const bool capped = frozen >= rt_.frozen_most;
+        const bool full = frozen >= rt_.frozen_most + frozen_reserve;
+        machine* relief = nullptr;
+        if (frozen != 0 && (!ordinary || (full && ++rotations_ % 8 != 0))) relief = pop_frozen(rt_);
+        if (!relief) relief = take_spare(rt_);
+        if (!relief && frozen == 0) {
+            ensure_spare(rt_);
+            relief = take_spare(rt_);
+        }
+        if (!relief) relief = pop_frozen(rt_);
+        if (!relief) return true; // a spare one is on its way
+        if (capped)
+            for (auto& p : rt_.ps) p->attention.fetch_or(attention::capped, std::memory_order_relaxed);
+        m.relief_tick.store(tick, std::memory_order_relaxed);
+        m.relief.store(relief, std::memory_order_release); // pairs with: freeze_here
+        asked_.push_back(&m);
+        return signal(m);
+    }
+    bool signal(machine& m) noexcept {
+        ::syscall(SYS_tgkill, ::getpid(), m.tid.load(std::memory_order_relaxed), preempt_signal);
+        return true;
+    }
+    void give_back(machine* m) noexcept {
+        if (m->frozen)
+            push_frozen(rt_, m, true);
+        else
+            put_spare(rt_, m);
+    }
+
+    /// Machines that have lost their P and now compute without, and reliefs that were not needed.
+    bool look_at_surplus(base::nanos) {
+        bool found = false;
+        std::erase_if(asked_, [&](machine* m) {
+            machine* relief = m->relief.load(std::memory_order_acquire);
+            if (!relief) return true;
+            processor* p = nullptr;
+            for (auto& q : rt_.ps)
+                if (q->m.load(std::memory_order_acquire) == m) p = q.get();
+            if (p && p->tick.load(std::memory_order_relaxed) == m->relief_tick.load(std::memory_order_relaxed))
+                return false; // it still computes: look_at asks again
+            if (m->relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel)) give_back(relief);
+            return true;
+        });
+        std::size_t looked = 0;
+        std::erase_if(lost_, [&](lost& l) {
+            const retake r = l.m->retaken.load(std::memory_order_relaxed);
+            if (r != retake::taken && r != retake::surplus) return true;
+            if (rt_.slice == 0 || ++looked > 16) return false;
+            if (cpu_time(*l.m) - l.cpu < std::min<base::nanos>(rt_.slice, 2'000'000)) return false;
+            if (thread_state(l.m->tid.load(std::memory_order_relaxed)) == 'R') found = signal(*l.m);
+            return false;
+        });
+        if (lost_.size() > 16) std::rotate(lost_.begin(), lost_.begin() + 16, lost_.end());
+        return found;
+    }
+
+    struct lost {
+        machine* m;
+        base::nanos cpu;
+    };
+
+    runtime_state& rt_;
+    std::vector<sight> seen_;
+    std::vector<lost> lost_;
+    std::vector<machine*> asked_;
+    base::nanos next_ = base::never; // when the next look is due for what this one has seen
+    bool held_up_ = false;           // a P stands, and work waits
+    unsigned rotations_ = 0;
+};
+
+/// Under valgrind signals and threads are serialised: freezing would starve everybody.
+inline bool under_valgrind() noexcept {
+    const char* preload = std::getenv("LD_PRELOAD");
+    return preload && (std::strstr(preload, "vgpreload") || std::strstr(preload, "valgrind"));
+}
+
+/// What this process lets us do; sets slice, retaking and preemption_reason.
+inline void find_out_preemption(runtime_state& rt) {
+    rt.retaking = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+    rt.frozen_most = static_cast<std::uint32_t>(rt.ps.size()) * 8;
+    if (rt.opts.preempt_after.count() <= 0)
+        rt.preemption_reason = "off: options::preempt_after";
+    else if (base::asan || base::tsan)
+        rt.preemption_reason = "off: sanitizer";
+    else if (under_valgrind())
+        rt.preemption_reason = "off: valgrind";
+    else if (::syscall(SYS_tgkill, ::getpid(), ::gettid(), 0) != 0)
+        rt.preemption_reason = "off: tgkill is refused";
+    else if (!preempt_handler::install())
+        rt.preemption_reason = "off: sigaction is refused";
+    else
+        rt.slice = rt.opts.preempt_after.count();
+}
+
+inline void start_monitor(runtime_state& rt) {
+    find_out_preemption(rt);
+    ::pthread_attr_t attr;
+    ::pthread_attr_init(&attr);
+    ::pthread_attr_setstacksize(&attr, base::asan || base::tsan ? 2 << 20 : 128 << 10);
+    rt.has_monitor = ::pthread_create(
+                         &rt.monitor_thread, &attr,
+                         [](void* arg) -> void* {
+                             monitor(*static_cast<runtime_state*>(arg)).run();
+                             return nullptr;
+                         },
+                         &rt) == 0;
+    ::pthread_attr_destroy(&attr);
+    if (!rt.has_monitor) {
+        rt.slice = 0;
+        rt.preemption_reason = "off: no thread could be had for the monitor";
+    }
+}
+inline void stop_monitor(runtime_state& rt) noexcept {
+    if (!rt.has_monitor) return;
+    rt.monitor_ends.store(true, std::memory_order_seq_cst); // pairs with: sleep_deeply
+    rt.monitor_word.store(monitor_ending, std::memory_order_seq_cst);
+    futex_wake(rt.monitor_word);
+    ::pthread_join(rt.monitor_thread, nullptr);
+    rt.has_monitor = false;
+}
+
+} // namespace mpg::sched

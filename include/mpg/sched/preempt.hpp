@@ -1,0 +1,229 @@
+// Freezing: how a task that does not come back is made to give its P to others.
+//
+// Saving the registers of a task that was interrupted anywhere and running it on another thread later is not safe: it
+// may stand inside malloc, hold a std::mutex, or keep the address of a thread-local. *Freezing the thread* is: in the
+// handler of a signal the machine gives its P to another machine and waits, on its own stack; a scheduler that later
+// picks the frozen task gives its P to that machine and parks in its place ("KLT-switching": Shiina, Iwasaki, Taura,
+// Balaji, "Lightweight preemptive user-level threads", PPoPP 2021). Thread, thread-locals, errno, exceptions in flight
+// and held locks stay with the task.
+//
+// Who may be frozen. A thread that interrupts itself knows where it stands: not with in_runtime != 0 (it may be using
+// its P) and not with a spinlock held (others spin for it). Else it is in user code, or in a part of the library that
+// uses neither; there it may stay for as long as it takes.
+//
+// The frozen queue. A frozen machine is on rt.frozen_first..., FIFO, guarded by frozen_lock; who unlinks it owns it and
+// must give it a P, or put it back. It is linked before its P is given away, so that it may be picked before it waits;
+// thaw is an event, so that this is harmless. A frozen task counts as runnable work: work_visible() sees it.
+//   - a machine with nothing else to run thaws the oldest one;
+//   - with other tasks waiting, the frozen ones get every other slice of a P;
+//   - at most frozen_most are frozen: beyond it the P of a hog goes to the oldest frozen one, and only tasks that have
+//     run before are taken from the queues, so that the number of threads stays bounded and nobody starves.
+//
+// Surplus. A machine whose task sat in a system call may have lost its P meanwhile (monitor.hpp). It learns of it when
+// it comes into the runtime next: it takes an idle P if one is bare, else goes on without (its wake-ups go to the global
+// queue) until it waits, and then parks. If it computes instead, it is frozen like a hog, with no P to give.
+//
+// What if a frozen task holds a lock of malloc that a scheduler needs? The monitor sees a machine that sleeps inside the
+// runtime while tasks are frozen, and lets all of them go on, as surplus. It allocates nothing itself while tasks are
+// frozen: the spare machine that the next freeze needs is made by the machine that the last one has brought in.
+#pragma once
+
+#include <mpg/sched/switch.hpp>
+
+#include <csignal>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+namespace mpg::sched {
+
+void ensure_spare(runtime_state& rt) noexcept;
+
+// ---- the queue
+
+inline void push_frozen(runtime_state& rt, machine* m, bool front = false) noexcept {
+    std::lock_guard hold(rt.frozen_lock);
+    m->frozen = true;
+    m->next_frozen = front ? rt.frozen_first : nullptr;
+    if (front)
+        rt.frozen_first = m;
+    else if (rt.frozen_first)
+        rt.frozen_last->next_frozen = m;
+    else
+        rt.frozen_first = m;
+    if (!m->next_frozen) rt.frozen_last = m;
+    rt.frozen_count.fetch_add(1, std::memory_order_seq_cst); // pairs with: work_visible
+}
+inline machine* pop_frozen(runtime_state& rt) noexcept {
+    std::lock_guard hold(rt.frozen_lock);
+    machine* m = rt.frozen_first;
+    if (!m) return nullptr;
+    rt.frozen_first = m->next_frozen;
+    rt.frozen_count.fetch_sub(1, std::memory_order_seq_cst);
+    return m;
+}
+
+/// Gives p to a machine that waits for one: frozen and unlinked, or spare and off the list.
+inline void hand_over(processor& p, machine* to) noexcept {
+    to->p = &p;
+    p.m.store(to, std::memory_order_release); // pairs with: the monitor's look at p
+    if (to->frozen) {
+        to->frozen = false;
+        to->thaw.set();
+    } else {
+        to->relieves = true;
+        to->wake.set();
+    }
+}
+
+/// The caller's P goes to the oldest frozen machine. False: none is frozen.
+inline bool thaw_one(machine* m, base::nanos now) noexcept {
+    machine* f = pop_frozen(*m->rt);
+    if (!f) return false;
+    processor& p = *m->p;
+    p.last_thaw = now;
+    bump(p.tick);
+    bump(p.slices);
+    m->p = nullptr;
+    hand_over(p, f);
+    return true;
+}
+
+/// Lets all frozen tasks go on without a P.
+inline void thaw_all(runtime_state& rt) noexcept {
+    while (machine* f = pop_frozen(rt)) {
+        rt.blocking_count.fetch_add(1, std::memory_order_acq_rel);
+        f->frozen = false;
+        f->retaken.store(retake::surplus, std::memory_order_relaxed); // its thread waits, and is the only other writer
+        f->thaw.set();
+    }
+}
+
+/// A machine that was given a P out of turn starts: the next freeze will need a spare one.
+inline void relief_arrives(machine* m) noexcept { ensure_spare(*m->rt); }
+
+// ---- the machine's own thread
+
+/// A surplus machine may run on with a P that has no machine.
+inline bool regain(machine& m) noexcept {
+    runtime_state& rt = *m.rt;
+    if (rt.idle_count.load(std::memory_order_relaxed) == 0) return false;
+    for (auto& p : rt.ps) {
+        if (p->m.load(std::memory_order_relaxed) || !leave_bare(rt, *p)) continue;
+        m.p = p.get();
+        p->m.store(&m, std::memory_order_release);
+        m.retaken.store(retake::no, std::memory_order_relaxed);
+        rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
+        return true;
+    }
+    return false;
+}
+
+/// The machine comes into the runtime while the monitor asks for its P, or has taken it.
+MPG_NOINLINE inline void came_back(machine& m) noexcept {
+    runtime_state& rt = *m.rt;
+    if (m.retaken.load(std::memory_order_relaxed) != retake::surplus) {
+        rt.retake_lock.lock(); // the monitor decides
+        bool taken = m.retaken.load(std::memory_order_relaxed) == retake::taken;
+        m.retaken.store(taken ? retake::surplus : retake::no, std::memory_order_relaxed);
+        rt.retake_lock.unlock();
+        if (!taken) return;
+        m.p = nullptr;
+    }
+    regain(m);
+}
+
+/// In the signal handler.
+inline void freeze_here(machine& m) noexcept {
+    if (*base::spinlocks_held() != 0 || m.in_runtime.load(std::memory_order_relaxed) != 0 || !m.cur) return;
+    runtime_state& rt = *m.rt;
+    enter_runtime(m);
+    task* t = m.cur;
+    if (processor* p = m.p) {
+        machine* relief = m.relief.load(std::memory_order_acquire); // pairs with: the monitor's store
+        if (!relief || p->tick.load(std::memory_order_relaxed) != m.relief_tick.load(std::memory_order_relaxed) ||
+            !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel))
+            return leave_runtime(m);
+        t->set_state(task_state::frozen);
+        bump(p->tick);
+        bump(p->slices);
+        p->last_thaw = base::now(); // the others have a slice before the next frozen one
+        m.p = nullptr;
+        push_frozen(rt, &m);
+        hand_over(*p, relief);
+    } else if (m.retaken.load(std::memory_order_relaxed) == retake::surplus) {
+        t->set_state(task_state::frozen);
+        m.retaken.store(retake::no, std::memory_order_relaxed);
+        push_frozen(rt, &m);
+        no_longer_blocking(rt);
+    } else {
+        return leave_runtime(m); // in blocking()
+    }
+    rt.preemptions.fetch_add(1, std::memory_order_relaxed);
+    m.thaw.wait();
+    t->set_state(task_state::running);
+    leave_runtime(m);
+}
+
+// ---- the signal
+
+inline constexpr int preempt_signal = SIGURG; // as in Go: programs expect it at any time, and mostly ignore it
+
+class [[gnu::visibility("default")]] preempt_handler {
+  public:
+    /// Once per process. False: the system does not let us.
+    static bool install() noexcept {
+        static const bool installed = [] {
+            struct sigaction ours {};
+            ours.sa_sigaction = &handle;
+            ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+            ::sigemptyset(&ours.sa_mask);
+            return ::sigaction(preempt_signal, &ours, &before()) == 0;
+        }();
+        return installed;
+    }
+
+  private:
+    static struct sigaction& before() noexcept {
+        static struct sigaction old;
+        return old;
+    }
+    static void handle(int signal, ::siginfo_t* info, void* context) {
+        int saved = errno;
+        machine* m = this_machine();
+        if (info->si_code == SI_TKILL && info->si_pid == ::getpid() && m && m->rt) {
+            freeze_here(*m);
+        } else if (struct sigaction& old = before(); old.sa_flags & SA_SIGINFO) {
+            if (old.sa_sigaction) old.sa_sigaction(signal, info, context);
+        } else if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN) {
+            old.sa_handler(signal);
+        }
+        errno = saved;
+    }
+};
+
+/// Signal handlers need more room than a task's stack may have left.
+inline void install_signal_stack(machine& m) noexcept {
+    std::size_t least = std::max<std::size_t>(::getauxval(AT_MINSIGSTKSZ), 12 << 10);
+    std::size_t bytes = (std::max<std::size_t>(4 * least, 64 << 10) + 4095) / 4096 * 4096;
+    void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return;
+    ::stack_t s{};
+    s.ss_sp = at;
+    s.ss_size = bytes;
+    if (::sigaltstack(&s, nullptr) != 0) {
+        ::munmap(at, bytes);
+        return;
+    }
+    m.signal_stack = at;
+    m.signal_stack_bytes = bytes;
+}
+inline void remove_signal_stack(machine& m) noexcept {
+    if (!m.signal_stack) return;
+    ::stack_t off{};
+    off.ss_flags = SS_DISABLE;
+    ::sigaltstack(&off, nullptr);
+    ::munmap(m.signal_stack, m.signal_stack_bytes);
+    m.signal_stack = nullptr;
+}
+
+} // namespace mpg::sched

@@ -1,0 +1,70 @@
+// How a task becomes runnable.
+#pragma once
+
+#include <mpg/sched/idle.hpp>
+#include <mpg/sched/records.hpp>
+
+namespace mpg::sched {
+
+/// Makes t visible on p's ring; the older half of a full ring goes to the global queue. Owner of p.
+inline void push_ring(processor& p, task* t) noexcept {
+    while (!p.ring.push(t)) [[unlikely]] {
+        task* half[run_queue::capacity / 2];
+        std::uint32_t n = p.ring.take_half(half);
+        if (n != 0) p.rt->global.push(p.tokens, half, n);
+    }
+}
+
+/// To the global queue, from anywhere.
+inline void inject(runtime_state& rt, task* t) noexcept {
+    rt.global.push(t);
+    published(rt);
+}
+
+/// A blocking task goes to a machine without a P: a parked one, or a new one.
+inline void push_job(runtime_state& rt, task* t) noexcept { start_machine(rt, nullptr, t, false); }
+
+MPG_NOINLINE inline void ready_thread(task* t) noexcept {
+    t->futex.store(1, std::memory_order_release); // pairs with: park_thread; the thread may go on at once
+    futex_wake(t->futex);
+}
+
+MPG_NOINLINE inline void ready_elsewhere(task* t) noexcept {
+    if (t->is_thread()) return ready_thread(t);
+    runtime_section here;
+    if (t->blocking != 0) {
+        t->set_state(task_state::blocking);
+        push_job(*t->rt, t);
+    } else {
+        t->set_state(task_state::runnable);
+        inject(*t->rt, t);
+    }
+}
+
+inline void ready(task* t) noexcept {
+    if (t->is_thread() || t->blocking != 0) [[unlikely]] return ready_elsewhere(t);
+    runtime_section here;
+    runtime_state& rt = *t->rt;
+    processor* p = here.of(rt);
+    t->set_state(task_state::runnable);
+    if (!p) [[unlikely]] return inject(rt, t);
+    task* old = p->runnext.load(std::memory_order_relaxed);
+    p->runnext.store(t, std::memory_order_relaxed);
+    if (old) {
+        push_ring(*p, old);
+        if (!p->alone && !here.m->polling) published(rt);
+    }
+}
+
+inline void ready_later(task* t) noexcept {
+    if (t->is_thread() || t->blocking != 0) [[unlikely]] return ready_elsewhere(t);
+    runtime_section here;
+    runtime_state& rt = *t->rt;
+    processor* p = here.of(rt);
+    t->set_state(task_state::runnable);
+    if (!p) [[unlikely]] return inject(rt, t);
+    push_ring(*p, t);
+    if (!p->alone && !here.m->polling) published(rt);
+}
+
+} // namespace mpg::sched

@@ -1,0 +1,104 @@
+// Task records: taken from and given back to the pools of the Ps.
+#pragma once
+
+#include <mpg/sched/runtime_state.hpp>
+
+namespace mpg::sched {
+
+inline void add_slab(runtime_state& rt) { // records_lock is not held
+    auto* s = new record_slab;
+    std::lock_guard hold(rt.records_lock);
+    for (task& t : s->records) {
+        t.next = rt.free_tasks;
+        rt.free_tasks = &t;
+    }
+    s->next = rt.slabs;
+    rt.slabs = s;
+}
+
+/// A P without free records gets some. Owner of p.
+MPG_NOINLINE inline void refill_records(runtime_state& rt, processor& p) {
+    for (;;) {
+        {
+            std::lock_guard hold(rt.records_lock);
+            while (rt.free_tasks && p.free_count < 64) {
+                task* moved = rt.free_tasks;
+                rt.free_tasks = moved->next;
+                moved->next = p.free_tasks;
+                p.free_tasks = moved;
+                ++p.free_count;
+            }
+        }
+        if (p.free_tasks) return;
+        add_slab(rt);
+    }
+}
+
+/// From a thread without a P of rt.
+MPG_NOINLINE inline task* take_shared_record(runtime_state& rt) {
+    task* t;
+    for (;;) {
+        {
+            std::lock_guard hold(rt.records_lock);
+            if ((t = rt.free_tasks)) {
+                rt.free_tasks = t->next;
+                break;
+            }
+        }
+        add_slab(rt);
+    }
+    t->id = rt.next_id.fetch_add(1, std::memory_order_relaxed);
+    rt.foreign_created.fetch_add(1, std::memory_order_release);
+    return t;
+}
+
+/// A record with an id. In a runtime_section. Throws std::bad_alloc.
+inline task* take_record(runtime_state& rt, processor* p) {
+    task* t;
+    if (p) [[likely]] {
+        if (!p->free_tasks) [[unlikely]] refill_records(rt, *p);
+        t = p->free_tasks;
+        p->free_tasks = t->next;
+        --p->free_count;
+        if (p->next_id == p->end_id) [[unlikely]] {
+            p->next_id = rt.next_id.fetch_add(256, std::memory_order_relaxed);
+            p->end_id = p->next_id + 256;
+        }
+        t->id = p->next_id++;
+        bump(p->created);
+    } else {
+        t = take_shared_record(rt);
+    }
+    t->next = nullptr;
+    t->rt = &rt;
+    return t;
+}
+
+/// In a runtime_section, or on a scheduler's stack.
+inline void free_record(task* t, processor* p) noexcept {
+    t->set_state(task_state::free);
+    if (p && p->free_count < 512) [[likely]] {
+        t->next = p->free_tasks;
+        p->free_tasks = t;
+        ++p->free_count;
+        return;
+    }
+    runtime_state& rt = *t->rt;
+    std::lock_guard hold(rt.records_lock);
+    t->next = rt.free_tasks;
+    rt.free_tasks = t;
+}
+
+/// One of the two holders of a record, the run and a handle, lets go of it. True: it was the last.
+inline bool drops_last(task* t) noexcept {
+    return t->refs.load(std::memory_order_acquire) == 1 ||
+           t->refs.fetch_sub(1, std::memory_order_acq_rel) == 1; // pairs with: the other holder's drop
+}
+/// The handle's side, from anywhere.
+inline void drop_record(task* t) noexcept {
+    if (!drops_last(t)) return;
+    runtime_section here;
+    free_record(t, here.of(*t->rt));
+}
+
+} // namespace mpg::sched

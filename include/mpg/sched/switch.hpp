@@ -1,0 +1,246 @@
+// Leaving a task for the next one, and the life of a task on its stack.
+//
+// A task that parks switches straight to the next one (runnext, then the ring); only when there is none, or at every
+// 61st switch, the machine goes to its scheduler stack (g0), which does everything slow. A task that ends calls the
+// next one on its own stack if that has not started yet.
+//
+// After a switch the new execution first runs machine::finish: the part of the old one's park that makes it visible to
+// others (release of a lock, a queue). Before that nobody else knows of the old task, and its registers are saved.
+// From the start of a switch until the new execution is back in user code the machine is in the runtime.
+#pragma once
+
+#include <mpg/sched/ready.hpp>
+#include <mpg/sched/unwound.hpp>
+
+#include <exception>
+
+namespace mpg::sched {
+
+[[noreturn]] void task_entry() noexcept;
+
+MPG_ALWAYS_INLINE void run_finish(machine* m) noexcept {
+    if (auto* f = m->finish) {
+        m->finish = nullptr;
+        f(m->finish_arg);
+    }
+}
+
+inline bool bind_stack(machine* m, task& t) noexcept {
+    t.stack = m->p ? m->p->stacks.allocate() : t.rt->stacks.allocate();
+    if (!t.stack) return false;
+    fiber::stack_pool& pool = t.rt->stacks;
+    char* top = pool.top(t.stack);
+    char* low = t.stack + pool.guard_bytes();
+    t.ex = fiber::execution{};
+    t.ex.ctx = fiber::make<task_entry>(top, static_cast<std::size_t>(top - low));
+    fiber::begin_execution(t.ex, low, static_cast<std::size_t>(top - low));
+    return true;
+}
+
+/// runnext, else the oldest of the ring. Owner of p.
+MPG_ALWAYS_INLINE task* take_local(processor& p) noexcept {
+    if (task* t = p.runnext.load(std::memory_order_relaxed)) {
+        p.runnext.store(nullptr, std::memory_order_relaxed);
+        return t;
+    }
+    bump(p.slices);
+    return p.ring.pop(p.alone);
+}
+
+/// The next task of this machine's P, without leaving the current stack; null: go to the scheduler.
+MPG_ALWAYS_INLINE task* pick_local(machine* m) noexcept {
+    processor* p = m->p;
+    if (!p || m->locked || p->attention.load(std::memory_order_relaxed)) [[unlikely]] return nullptr;
+    if (bump(p->tick) % 61 == 0) [[unlikely]] return nullptr;
+    task* t = take_local(*p);
+    if (!t) return nullptr;
+    if (t->bound || (t->get_state() == task_state::fresh && !bind_stack(m, *t))) [[unlikely]] {
+        p->runnext.store(t, std::memory_order_relaxed); // the scheduler knows what to do
+        return nullptr;
+    }
+    return t;
+}
+
+/// self stops running. Its P's clock is at most a scheduler visit old; no two stamps of a record are equal.
+MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
+    base::nanos now = m->p ? m->p->clock.load(std::memory_order_relaxed) : base::now();
+    self->since = now > self->since ? now : self->since + 1;
+}
+
+/// Leaves the current task, which is to be published by finish(arg), for the next one. Returns when it runs again.
+/// m is not in the runtime yet.
+inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg) noexcept {
+    enter_runtime(*m);
+    stamp(m, self);
+    m->finish = finish;
+    m->finish_arg = arg;
+    task* next = pick_local(m);
+    m->cur = next;
+    if (next) next->set_state(task_state::running);
+    fiber::switch_execution(self->ex, next ? next->ex : m->g0, m->anchor);
+    m = this_machine();
+    run_finish(m);
+    leave_runtime(*m);
+}
+
+/// A plain thread waits.
+MPG_NOINLINE inline bool park_thread(task* t, const park_ops& ops, void* arg) noexcept {
+    ops.commit(arg);
+    while (t->futex.exchange(0, std::memory_order_acquire) == 0) futex_wait(t->futex, 0); // pairs with: ready_thread
+    return true;
+}
+
+inline bool park(const park_ops& ops, void* arg) noexcept {
+    machine* m = this_machine();
+    if (!m) [[unlikely]] m = make_stand_in();
+    task* t = m->cur;
+    if (t->is_thread()) [[unlikely]] return park_thread(t, ops, arg);
+    t->wait = &ops;
+    t->wait_arg = arg;
+    t->set_state(t->blocking ? task_state::blocking : task_state::waiting);
+    switch_away(m, t, ops.commit, arg);
+    if (t->withdrawn.load(std::memory_order_relaxed)) [[unlikely]] {
+        t->withdrawn.store(false, std::memory_order_relaxed);
+        return false;
+    }
+    return true;
+}
+
+/// To the back of the queue. Calls it with a machine that has a task.
+inline void yield_now(machine* m) noexcept {
+    task* t = m->cur;
+    t->set_state(task_state::runnable);
+    switch_away(
+        m, t,
+        [](void* arg) noexcept {
+            auto* self = static_cast<task*>(arg);
+            if (machine* here = this_machine(); here->p) [[likely]]
+                push_ring(*here->p, self);
+            else // a locked machine has given its P away already; a surplus one has none
+                inject(*self->rt, self);
+        },
+        t);
+}
+
+// ---- the life of a task
+
+MPG_NOINLINE inline void destroy_extras(task* t) noexcept {
+    while (task_extras* x = t->extras) {
+        if (x->destroy_locals && x->locals) {
+            void* locals = std::exchange(x->locals, nullptr);
+            x->destroy_locals(locals); // may make new ones
+            continue;
+        }
+        {
+            std::lock_guard hold(t->rt->names_lock);
+            t->extras = nullptr;
+        }
+        delete x;
+    }
+}
+
+/// Runs one task to its end, on the stack that is bound to it. Returns on the machine where it ended, in the runtime.
+inline void run_task(task* t) noexcept {
+    bool start = !t->rt->stopping.load(std::memory_order_relaxed);
+    leave_runtime(*this_machine());
+    t->body(*t, t->closure(), start ? closure_op::run : closure_op::destroy);
+    if (t->extras) [[unlikely]] destroy_extras(t);
+    enter_runtime(*this_machine());
+    if (t->bound) [[unlikely]] { // it ends with a thread_lock
+        t->bound->locked = false;
+        t->bound = nullptr;
+    }
+    t->wait = nullptr;
+    t->set_state(task_state::ended);
+}
+
+/// After the switch away from the stack of a task that ended.
+inline void release_stack(void* stack) noexcept {
+    machine* m = this_machine();
+    if (m->p)
+        m->p->stacks.release(static_cast<char*>(stack));
+    else {
+        char* one = static_cast<char*>(stack);
+        m->rt->stacks.release(&one, 1);
+    }
+}
+
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
+struct ended_stack {
+    char* stack;
+    fiber::execution ex;
+};
+/// Sanitizer builds: the fiber is destroyed once it is left.
+inline void release_execution(void* arg) noexcept {
+    auto* e = static_cast<ended_stack*>(arg);
+    fiber::end_execution(e->ex);
+    char* stack = e->stack;
+    delete e;
+    release_stack(stack);
+}
+#endif
+
+/// The record of an ended task goes; it counts as ended. In the runtime.
+MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
+    runtime_state& rt = *t->rt;
+    if (drops_last(t)) free_record(t, m->p);
+    if (m->p) [[likely]]
+        m->p->ended.store(m->p->ended.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    else
+        rt.foreign_ended.fetch_add(1, std::memory_order_release);
+}
+
+/// Everything that runs on a task's stack starts here.
+[[noreturn]] inline void task_entry() noexcept {
+    machine* m = this_machine();
+    fiber::arrived(m->cur->ex);
+    run_finish(m);
+    for (;;) {
+        task* t = this_machine()->cur;
+        run_task(t);
+        m = this_machine();
+        char* stack = t->stack;
+        fiber::execution ex = t->ex;
+        t->stack = nullptr;
+        retire(m, t);
+
+        processor* p = m->p;
+        task* next = nullptr;
+#if !defined(MPG_ASAN) && !defined(MPG_TSAN)
+        // The next one has not started: call it right here.
+        if (p && !m->locked && !p->attention.load(std::memory_order_relaxed)) [[likely]] {
+            next = take_local(*p);
+            if (next && next->get_state() == task_state::fresh && !next->bound && bump(p->tick) % 61 != 0) [[likely]] {
+                next->stack = stack;
+                next->ex = fiber::execution{};
+                *m->anchor.error = 0;
+                fiber::fp_control left;
+                fiber::detail::exchange_fp(left, next->ex.fp);
+                m->cur = next;
+                next->set_state(task_state::running);
+                continue;
+            }
+            if (next) {
+                if (next->bound || next->get_state() == task_state::fresh) {
+                    p->runnext.store(next, std::memory_order_relaxed); // the scheduler's business
+                    next = nullptr;
+                } else {
+                    bump(p->tick);
+                }
+            }
+        }
+        m->finish = release_stack;
+        m->finish_arg = stack;
+#else
+        (void)p;
+        m->finish = release_execution;
+        m->finish_arg = new ended_stack{stack, ex};
+#endif
+        m->cur = next;
+        if (next) next->set_state(task_state::running);
+        fiber::switch_execution(ex, next ? next->ex : m->g0, m->anchor, true);
+        __builtin_unreachable();
+    }
+}
+
+} // namespace mpg::sched
