@@ -184,7 +184,7 @@ TEST_F(debug_pages, promtool_accepts_the_metrics) {
         EXPECT_EQ(rc, 0) << said;
         EXPECT_EQ(said, "") << r.body;
         for (const char* name : {"mpg_tasks{state=\"waiting\"} ", "mpg_procs 4\n", "mpg_run_queue_tasks{p=\"3\"} ",
-                                 "mpg_poller_info{kind=\"", "process_cpu_seconds_total "})
+                                 "mpg_poller_info{kind=\"", "http_server_requests_in_flight 1\n", "process_cpu_seconds_total "})
             EXPECT_NE(r.body.find(name), std::string::npos) << name << r.body;
     });
 }

@@ -208,9 +208,9 @@ inline void handlers(http::server& server, std::string_view prefix = "/debug") {
     at("symbol", [](http::request& req, http::response& res) { detail::serve_symbols(req, res); });
     server.handle("POST " + base + "symbol",
                   [](http::request& req, http::response& res) { detail::serve_symbols(req, res); });
-    server.handle("GET /metrics", [](http::request&, http::response& res) {
+    server.handle("GET /metrics", [&server](http::request&, http::response& res) {
         res.header("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
-        (void)res.write(metrics());
+        (void)res.write(metrics() + http::to_prometheus(server.stats()));
     });
 }
 

@@ -92,7 +92,9 @@ struct exchange_counters {
 /// As Prometheus reads it (text format 0.0.4). prefix: of each name.
 inline std::string to_prometheus(const server_stats& s, std::string_view prefix = "http_server") {
     std::string text;
-    auto type = [&](std::string_view name, std::string_view what) {
+    auto type = [&](std::string_view name, std::string_view what, std::string_view help) {
+        (((((text += "# HELP ") += prefix) += '_') += name) += ' ') += help;
+        text += '\n';
         (((((text += "# TYPE ") += prefix) += '_') += name) += ' ') += what;
         text += '\n';
     };
@@ -100,22 +102,22 @@ inline std::string to_prometheus(const server_stats& s, std::string_view prefix 
         (((((text += prefix) += '_') += name) += labels) += ' ') += value;
         text += '\n';
     };
-    auto one = [&](std::string_view name, std::string_view what, std::uint64_t value) {
-        type(name, what);
+    auto one = [&](std::string_view name, std::string_view what, std::string_view help, std::uint64_t value) {
+        type(name, what, help);
         line(name, "", std::to_string(value));
     };
-    one("connections_accepted_total", "counter", s.connections_accepted);
-    type("connections", "gauge");
+    one("connections_accepted_total", "counter", "Total number of connections accepted.", s.connections_accepted);
+    type("connections", "gauge", "Number of open connections, by state.");
     line("connections", "{state=\"active\"}", std::to_string(s.connections_active));
     line("connections", "{state=\"idle\"}", std::to_string(s.connections_idle));
-    type("responses_total", "counter");
+    type("responses_total", "counter", "Total number of responses, by class of status.");
     for (std::size_t i = 1; i < std::size(s.responses); ++i)
         line("responses_total", "{code=\"" + std::to_string(i) + "xx\"}", std::to_string(s.responses[i]));
-    one("requests_refused_total", "counter", s.refused);
-    one("requests_hijacked_total", "counter", s.hijacked);
-    one("handler_exceptions_total", "counter", s.exceptions);
-    one("requests_in_flight", "gauge", s.in_flight());
-    type("request_duration_seconds", "histogram");
+    one("requests_refused_total", "counter", "Total number of requests that were answered without a handler.", s.refused);
+    one("requests_hijacked_total", "counter", "Total number of connections that a handler took over.", s.hijacked);
+    one("handler_exceptions_total", "counter", "Total number of exceptions that left a handler.", s.exceptions);
+    one("requests_in_flight", "gauge", "Number of requests that a handler works on.", s.in_flight());
+    type("request_duration_seconds", "histogram", "Time from a request's header to the end of its response.");
     std::uint64_t below = 0;
     auto seconds = [](std::uint64_t ns) {
         std::string digits = std::to_string(ns % 1'000'000'000 + 1'000'000'000).substr(1);
