@@ -5,6 +5,7 @@
 #include "io_support.hpp"
 
 #include <mpg/context.hpp>
+#include <mpg/sync.hpp>
 
 #include <array>
 #include <atomic>
@@ -85,6 +86,36 @@ TEST_P(tcp_cancel, one_who_queues_can_give_up_alone) {
         EXPECT_EQ(p.server.read(std::span(&b, 1), ctx).error(), errc::deadline_exceeded);
         ASSERT_TRUE(p.client.write(bytes("x")));
         EXPECT_EQ(first.join(), 1u);
+    });
+}
+
+TEST_P(tcp_cancel, one_context_ends_a_thousand_operations) {
+    run([] {
+        constexpr int streams = 100, readers = 10;
+        std::vector<mpg::test::tcp_pair> pairs;
+        auto l = listen_local();
+        for (int i = 0; i != streams; ++i) pairs.push_back(connect_local(l));
+        for (int round = 0; round != 3; ++round) {
+            auto ctx = mpg::with_cancel(mpg::context::background());
+            std::atomic<int> cancelled{0};
+            mpg::wait_group all;
+            for (auto& p : pairs)
+                for (int i = 0; i != readers; ++i)
+                    all.go([&] {
+                        std::byte one;
+                        cancelled += p.server.read(std::span(&one, 1), ctx).error() == errc::cancelled;
+                    });
+            for (int i = 0; i != 50; ++i) mpg::yield();
+            ctx.cancel();
+            all.wait();
+            EXPECT_EQ(cancelled, streams * readers);
+            // And their streams work.
+            for (auto& p : pairs) {
+                std::byte one;
+                ASSERT_TRUE(p.client.write(bytes("x")));
+                ASSERT_EQ(p.server.read(std::span(&one, 1)), 1u);
+            }
+        }
     });
 }
 

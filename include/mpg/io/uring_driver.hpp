@@ -21,6 +21,7 @@
 #include <mpg/io/descriptor.hpp>
 #include <mpg/io/driver.hpp>
 #include <mpg/io/ring.hpp>
+#include <mpg/sched/processor.hpp>
 
 #include <poll.h>
 #include <pthread.h>
@@ -103,10 +104,13 @@ class uring_driver final : public driver, public canceller {
         e.flags = IOSQE_CQE_SKIP_SUCCESS;
         ring_.publish();
         lock_.unlock();
-        // Not left to the next round: the caller may be any thread, and nobody may look at this ring for
-        // long. If that makes a thread the submitter of other operations that soon ends, these fail with
-        // ECANCELED though nobody kicked them, and their strands start them again.
-        ring_.submit(false);
+        // Left to the next round of this processor when it is the caller's own (then a context that ends a
+        // thousand operations costs few system calls), else not: nobody may look at this ring for long. If
+        // that makes a thread the submitter of other operations that soon ends, these fail with ECANCELED
+        // though nobody kicked them, and their strands start them again.
+        if (!serves_this_task() || ring_.pending() >= flush_at ||
+            state_.load(std::memory_order_relaxed) == waiting)
+            ring_.submit(false);
     }
 
     outcome prepare(descriptor&) noexcept override { return 0; }
@@ -118,6 +122,11 @@ class uring_driver final : public driver, public canceller {
     // user_data: an operation is aligned, so that the low bits tell what it is.
     static constexpr __u64 tag_mask = 7, ignored = 1, event_tag = 2;
     static_assert(alignof(operation) > tag_mask);
+
+    bool serves_this_task() const noexcept {
+        const sched::machine* m = sched::this_machine();
+        return m && m->p && m->p->poll.get() == this;
+    }
 
     /// An entry to fill, with lock_ held.
     ::io_uring_sqe& claim() noexcept {
