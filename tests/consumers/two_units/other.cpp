@@ -1,3 +1,6 @@
+// What a user may well include first: it defines macros with common names, BLOCK_SIZE among them.
+#include <linux/fs.h>
+
 #include "all_doors.hpp"
 
 #include "other.hpp"
