@@ -73,11 +73,14 @@ template <class Runtime> MPG_NOINLINE void wake_one(Runtime& rt) noexcept {
             p->idle = false;
             rt.idle_count.fetch_sub(1, std::memory_order_seq_cst);
             bare = p->m.load(std::memory_order_relaxed) == nullptr;
+        } else {
+            // All Ps are busy: they look before they sleep. Still under the lock: once a P has gone on the list and
+            // looked, no publisher may take us for a searcher and leave its work to us, who do not look.
+            rt.searching.fetch_sub(1, std::memory_order_seq_cst);
         }
     }
-    if (!p)
-        rt.searching.fetch_sub(1, std::memory_order_seq_cst); // all Ps are busy: they look before they sleep
-    else if (bare)
+    if (!p) return;
+    if (bare)
         start_machine(rt, p, nullptr, true);
     else
         p->poll->wake();
@@ -106,7 +109,9 @@ template <class Machine> void stop_searching(Machine* m, bool found) noexcept {
     auto& rt = *m->rt;
     m->searching = false;
     rt.searching.fetch_sub(1, std::memory_order_seq_cst);
-    if (found && rt.idle_count.load(std::memory_order_seq_cst) != 0 && work_visible(rt)) wake_one(rt);
+    if (!found) return;
+    base::fence(std::memory_order_seq_cst); // pairs with: published; who has left its work to us is seen now
+    if (rt.idle_count.load(std::memory_order_relaxed) != 0 && work_visible(rt)) wake_one(rt);
 }
 
 /// The sleeper's steps, when a look at everything has found nothing. True: sleep, and then call slept. False: look
