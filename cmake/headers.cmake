@@ -114,6 +114,7 @@ set(MPG_HEADERS
     include/mpg/net/stream_socket.hpp
     include/mpg/net/tcp.hpp
     include/mpg/net/tcp_listener.hpp
+    include/mpg/net/tcp_options.hpp
     include/mpg/net/tcp_stream.hpp
     include/mpg/net/udp.hpp
     include/mpg/net/unix.hpp

@@ -113,6 +113,15 @@ MPG_NOINLINE inline outcome shutdown(int fd, int how) noexcept {
 MPG_NOINLINE inline outcome set_option(int fd, int level, int name, int value) noexcept {
     return ::setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
 }
+/// An option that is no int.
+template <class T> MPG_NOINLINE outcome set_option_of(int fd, int level, int name, const T& value) noexcept {
+    return ::setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
+}
+MPG_NOINLINE inline outcome get_option(int fd, int level, int name) noexcept {
+    int value = 0;
+    ::socklen_t size = sizeof value;
+    return ::getsockopt(fd, level, name, &value, &size) == 0 ? value : -errno;
+}
 /// 0: none.
 MPG_NOINLINE inline outcome set_send_timeout(int fd, int milliseconds) noexcept {
     const ::timeval t{milliseconds / 1000, milliseconds % 1000 * 1000};

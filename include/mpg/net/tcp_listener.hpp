@@ -16,6 +16,7 @@ struct listen_options {
     bool reuse_addr = true;  // bind although old connections of that port still linger in TIME_WAIT
     bool reuse_port = false; // several listeners on one port, among which the kernel spreads the connections
     bool v6_only = false;    // an IPv6 listener does not take IPv4 connections as well
+    std::optional<net::keepalive> keepalive = net::keepalive{}; // of accepted connections; nullopt: none
 };
 
 /// Listens on one address; owns its descriptor. Any strand may call anything at any time, but for moving and
@@ -76,7 +77,8 @@ inline result<tcp_listener> tcp_listener::bind(const endpoint& address, listen_o
     set(SOL_SOCKET, SO_REUSEADDR, options.reuse_addr);
     if (options.reuse_port) set(SOL_SOCKET, SO_REUSEPORT, true);
     if (address.family() == AF_INET6) set(IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only);
-    set(IPPROTO_TCP, TCP_NODELAY, true); // what is accepted inherits it
+    set(IPPROTO_TCP, TCP_NODELAY, true); // what is accepted inherits it, and the probes
+    if (e >= 0) e = detail::set_keepalive(fd, options.keepalive);
     if (e >= 0) e = io::sys::bind(fd, address.data(), address.size());
     // The system cuts a backlog down to its limit.
     if (e >= 0) e = io::sys::listen(fd, options.backlog > 0 ? options.backlog : INT_MAX);

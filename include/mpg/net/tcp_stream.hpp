@@ -6,14 +6,21 @@
 #include <mpg/net/resolve.hpp>
 #include <mpg/net/socket.hpp>
 #include <mpg/net/stream_socket.hpp>
+#include <mpg/net/tcp_options.hpp>
 
+#include <algorithm>
+#include <chrono>
+#include <climits>
 #include <cstring>
 #include <netinet/tcp.h>
+#include <optional>
 #include <string_view>
+#include <system_error>
 
 namespace mpg::net {
 
-/// See stream_socket for reading, writing, deadlines and closing. TCP_NODELAY is on.
+/// See stream_socket for reading, writing, deadlines and closing. TCP_NODELAY and keep-alive probes are on,
+/// as in Go.
 class tcp_stream : public stream_socket {
   public:
     tcp_stream() noexcept = default;
@@ -38,8 +45,38 @@ class tcp_stream : public stream_socket {
         return endpoint(reinterpret_cast<const ::sockaddr*>(&peer_), sizeof peer_);
     }
 
+    // Options; none of these calls waits. errc::closed, or the system's error.
+
+    /// Send small pieces at once instead of waiting for company. On from the start.
+    std::error_code set_nodelay(bool on) noexcept { return option(IPPROTO_TCP, TCP_NODELAY, on); }
+    /// nullopt: no probes. On from the start, with the defaults of `keepalive`.
+    std::error_code set_keepalive(std::optional<keepalive> k) noexcept {
+        return detail::with_number(fd_, [&k](int n) noexcept { return detail::set_keepalive(n, k); });
+    }
+    /// How long close() leaves the system to deliver what is not delivered yet: nullopt: as long as it takes,
+    /// and close() does not wait (the default); 0: not at all, the peer gets a reset. Between: close() blocks
+    /// its thread so long.
+    std::error_code set_linger(std::optional<std::chrono::seconds> limit) noexcept {
+        const ::linger l{limit.has_value(), limit ? static_cast<int>(limit->count()) : 0};
+        return detail::with_number(
+            fd_, [&l](int n) noexcept { return io::sys::set_option_of(n, SOL_SOCKET, SO_LINGER, l); });
+    }
+    /// How long data may stay unacknowledged before the connection fails with ETIMEDOUT (TCP_USER_TIMEOUT);
+    /// 0: the system decides.
+    std::error_code set_user_timeout(std::chrono::milliseconds limit) noexcept {
+        return option(IPPROTO_TCP, TCP_USER_TIMEOUT,
+                      static_cast<int>(std::clamp<long long>(limit.count(), 0, INT_MAX)));
+    }
+    /// Sizes of the system's buffers; it doubles them and cuts them down to its limits.
+    std::error_code set_read_buffer(int bytes) noexcept { return option(SOL_SOCKET, SO_RCVBUF, bytes); }
+    std::error_code set_write_buffer(int bytes) noexcept { return option(SOL_SOCKET, SO_SNDBUF, bytes); }
+
   private:
     friend class tcp_listener;
+    std::error_code option(int level, int name, int value) noexcept {
+        return detail::with_number(
+            fd_, [=](int n) noexcept { return io::sys::set_option(n, level, name, value); });
+    }
     /// peer: IPv4 or IPv6.
     tcp_stream(io::descriptor_ptr fd, const endpoint& peer) noexcept
         : stream_socket(std::move(fd)) {
@@ -61,7 +98,10 @@ inline result<tcp_stream> tcp_stream::connect_to(const endpoint& to, sched::canc
             if (attempt < 2) continue;
             return unexpected(std::make_error_code(std::errc::connection_refused));
         }
-        (*fd)->use([](int n) noexcept { return io::sys::set_option(n, IPPROTO_TCP, TCP_NODELAY, 1); });
+        (*fd)->use([](int n) noexcept {
+            io::sys::set_option(n, IPPROTO_TCP, TCP_NODELAY, 1);
+            return detail::set_keepalive(n, keepalive{});
+        });
         return tcp_stream(std::move(*fd), to);
     }
 }
