@@ -108,6 +108,7 @@ set(MPG_HEADERS
     include/mpg/mpg.hpp
     include/mpg/net.hpp
     include/mpg/net/address.hpp
+    include/mpg/net/dial.hpp
     include/mpg/net/endpoint.hpp
     include/mpg/net/resolve.hpp
     include/mpg/net/socket.hpp

@@ -126,22 +126,29 @@ auto bind_text(std::string_view address, Make make, bool v6_only = false)
     return make(v4 != found->end() ? *v4 : found->front());
 }
 
+/// The addresses that a text may mean, best first; never none.
+inline result<std::vector<endpoint>> candidates_of(std::string_view address, sched::cancel_source* cancel) {
+    const auto parts = split_host_port(address);
+    if (!parts) return unexpected(parts.error());
+    if (!parts->host.empty()) {
+        auto found = resolve_host(parts->host, parts->port, cancel);
+        if (found && found->empty())
+            return unexpected(std::make_error_code(std::errc::address_not_available));
+        return found;
+    }
+    std::vector<endpoint> here(2); // this machine
+    parse_host("127.0.0.1", parts->port, here[0]);
+    parse_host("::1", parts->port, here[1]);
+    return here;
+}
+
 /// Calls make(endpoint) -> result<S> for each address that a text may mean, until one succeeds.
 template <class S, class Make>
 result<S> connect_text(std::string_view address, sched::cancel_source* cancel, Make make) {
-    const auto parts = split_host_port(address);
-    if (!parts) return unexpected(parts.error());
-    std::vector<endpoint> candidates;
-    if (parts->host.empty()) {
-        parse_host("127.0.0.1", parts->port, candidates.emplace_back());
-        parse_host("::1", parts->port, candidates.emplace_back());
-    } else {
-        auto found = resolve_host(parts->host, parts->port, cancel);
-        if (!found) return unexpected(found.error());
-        candidates = std::move(*found);
-    }
+    const auto candidates = candidates_of(address, cancel);
+    if (!candidates) return unexpected(candidates.error());
     std::error_code last = std::make_error_code(std::errc::address_not_available);
-    for (const endpoint& to : candidates) {
+    for (const endpoint& to : *candidates) {
         auto s = make(to);
         if (s || (cancel && cancel->is_done())) return s;
         last = s.error();

@@ -1,7 +1,9 @@
 // A TCP connection.
 #pragma once
 
+#include <mpg/cancel/context.hpp>
 #include <mpg/net/address.hpp>
+#include <mpg/net/dial.hpp>
 #include <mpg/net/endpoint.hpp>
 #include <mpg/net/resolve.hpp>
 #include <mpg/net/socket.hpp>
@@ -26,11 +28,14 @@ class tcp_stream : public stream_socket {
     tcp_stream() noexcept = default;
 
     /// "host:port" with a name, an IPv4 address or an IPv6 address in brackets; an empty host is this
-    /// machine. Names are looked up (which may take seconds), and each address is tried in turn: the last
-    /// error is returned.
-    static result<tcp_stream> connect(std::string_view address) { return connect_to(address, nullptr); }
+    /// machine. Names are looked up (which may take seconds). Several addresses race, a quarter of a second
+    /// apart (RFC 8305); when all fail, the first one's error is returned. On a plain thread they are tried
+    /// in turn.
+    static result<tcp_stream> connect(std::string_view address) {
+        return connect(address, context::background());
+    }
     static result<tcp_stream> connect(std::string_view address, const context& ctx) {
-        return connect_to(address, sched::source_of(ctx));
+        return connect_to(address, ctx);
     }
     /// To one address, without a look-up.
     static result<tcp_stream> connect(const endpoint& to) { return connect_to(to, nullptr); }
@@ -83,7 +88,7 @@ class tcp_stream : public stream_socket {
         std::memcpy(&peer_, peer.data(), std::min<std::size_t>(peer.size(), sizeof peer_));
     }
     static result<tcp_stream> connect_to(const endpoint& to, sched::cancel_source* cancel);
-    static result<tcp_stream> connect_to(std::string_view address, sched::cancel_source* cancel);
+    static result<tcp_stream> connect_to(std::string_view address, const context& ctx);
 
     ::sockaddr_in6 peer_{}; // large enough for IPv4, and much smaller than an endpoint
 };
@@ -106,9 +111,18 @@ inline result<tcp_stream> tcp_stream::connect_to(const endpoint& to, sched::canc
     }
 }
 
-inline result<tcp_stream> tcp_stream::connect_to(std::string_view address, sched::cancel_source* cancel) {
-    return detail::connect_text<tcp_stream>(address, cancel,
-                                            [cancel](const endpoint& to) { return connect_to(to, cancel); });
+inline result<tcp_stream> tcp_stream::connect_to(std::string_view address, const context& ctx) {
+    sched::cancel_source* const cancel = sched::source_of(ctx);
+    const sched::task* self = sched::current();
+    if (self->is_thread() || self->blocking != 0)
+        return detail::connect_text<tcp_stream>(
+            address, cancel, [cancel](const endpoint& to) { return connect_to(to, cancel); });
+    auto candidates = detail::candidates_of(address, cancel);
+    if (!candidates) return unexpected(candidates.error());
+    if (candidates->size() == 1) return connect_to(candidates->front(), cancel);
+    return detail::race<tcp_stream>(
+        std::move(*candidates), ctx,
+        [](const endpoint& to, sched::cancel_source* stop) { return connect_to(to, stop); });
 }
 
 } // namespace mpg::net
