@@ -52,6 +52,7 @@ set(MPG_HEADERS
     include/mpg/debug/snapshot.hpp
     include/mpg/debug/symbols.hpp
     include/mpg/debug/task_profile.hpp
+    include/mpg/debug/trace.hpp
     include/mpg/debug/unwind.hpp
     include/mpg/fiber/context.hpp
     include/mpg/fiber/execution.hpp
@@ -134,6 +135,7 @@ set(MPG_HEADERS
     include/mpg/sched/options.hpp
     include/mpg/sched/poller.hpp
     include/mpg/sched/preempt.hpp
+    include/mpg/sched/probes.hpp
     include/mpg/sched/processor.hpp
     include/mpg/sched/ready.hpp
     include/mpg/sched/records.hpp

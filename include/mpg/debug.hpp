@@ -3,6 +3,7 @@
 //   mpg::debug::dump_tasks(std::cerr);           every task: state, what it waits for, who started it, its stack
 //
 //   mpg::debug::report_leaks(std::cerr);         tasks that have waited for a minute, by where they were started
+//   mpg::debug::start_trace(); ... mpg::debug::write_trace(file);      the flight recorder, for ui.perfetto.dev
 //   mpg::debug::dump_on(SIGQUIT);                dump_tasks when the signal comes
 //
 //   mpg::http::server server;
@@ -21,3 +22,4 @@
 #include <mpg/debug/metrics.hpp>
 #include <mpg/debug/on_signal.hpp>
 #include <mpg/debug/reports.hpp>
+#include <mpg/debug/trace.hpp>

@@ -5,6 +5,7 @@
 #include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
 #include <mpg/debug/task_profile.hpp>
+#include <mpg/debug/trace.hpp>
 #include <mpg/http/request.hpp>
 #include <mpg/http/response.hpp>
 #include <mpg/http/server.hpp>
@@ -102,6 +103,27 @@ inline void serve_cpu(http::request& req, http::response& res) {
     if (!gone.is_done()) download(res, "profile", encoded(result));
 }
 
+/// Chrome's and Perfetto's JSON, not Go's binary trace. Without seconds: what a recorder that is on has now, or else the
+/// next second.
+inline void serve_trace(http::request& req, http::response& res) {
+    long long seconds = number_in(req, "seconds", tracing() ? 0 : 1);
+    bool ours = !tracing();
+    if (ours) start_trace();
+    struct stopper {
+        bool on;
+        ~stopper() {
+            if (on) stop_trace();
+        }
+    } until{ours};
+    const time_point end = clock::now() + std::chrono::seconds(seconds);
+    const context& gone = req.ctx();
+    while (clock::now() < end && !gone.is_done()) sleep_for(std::chrono::milliseconds(50));
+    std::ostringstream os;
+    write_trace(os);
+    res.header("Content-Type", "application/json").header("Content-Disposition", "attachment; filename=\"trace.json\"");
+    (void)res.write(os.str());
+}
+
 /// The machines that exist. Nobody knows where the first one's stack was when it asked for them, so there is one
 /// sample without a stack, as in Go since 1.9.
 inline void serve_threads(http::request& req, http::response& res) {
@@ -168,6 +190,7 @@ inline constexpr std::string_view index_page = R"(<html>
 <li><a href="goroutine?debug=1">goroutine</a>: stacks of all tasks, equal ones together
  (<a href="goroutine?debug=2">each</a>, <a href="goroutine">for pprof</a>)</li>
 <li><a href="profile?seconds=5">profile</a>: where the CPU time goes; <code>seconds</code> says for how long it looks (30)</li>
+<li><a href="trace?seconds=1">trace</a>: what each P did, for ui.perfetto.dev</li>
 <li><a href="threadcreate?debug=1">threadcreate</a>: OS threads</li>
 <li><a href="leaks?seconds=60">leaks</a>: tasks that have waited for <code>seconds</code> (60) or longer, by where they were started</li>
 <li><a href="cmdline">cmdline</a>: the command line</li>
@@ -198,6 +221,7 @@ inline void handlers(http::server& server, std::string_view prefix = "/debug") {
     });
     at("goroutine", [](http::request& req, http::response& res) { detail::serve_tasks(req, res); });
     at("profile", [](http::request& req, http::response& res) { detail::serve_cpu(req, res); });
+    at("trace", [](http::request& req, http::response& res) { detail::serve_trace(req, res); });
     at("threadcreate", [](http::request& req, http::response& res) { detail::serve_threads(req, res); });
     at("leaks", [](http::request& req, http::response& res) {
         std::ostringstream os;

@@ -225,7 +225,7 @@ class photographer {
         for (task_info& i : out_.tasks) {
             if (i.id != c.task) continue;
             if (i.stack == 0) i.stack = unwind(c.registers, c.stack());
-            if (i.state != sched::task_state::blocking) {
+            if (i.state != sched::task_state::blocking && i.state != sched::task_state::frozen) {
                 i.state = sched::task_state::running; // maybe it was not yet when its record was looked at
                 i.waited = {};
             }
@@ -255,7 +255,14 @@ class photographer {
         capture c;
         for (auto [m, tid] : machines) {
             if (is_known(read<std::uint64_t>(&m->cur))) continue;
-            if (capture_in_syscall(*m, tid, c))
+            if (m->frozen_at.load(std::memory_order_relaxed)) {
+                // Its thread stands in a handler, on another stack. The same protocol as for a task at rest.
+                for (int tries = 0; tries < 4; ++tries)
+                    if (capture_frozen(*m, c)) {
+                        set_running(c);
+                        break;
+                    }
+            } else if (capture_in_syscall(*m, tid, c))
                 set_running(c);
             else if (capture_slot* s = capturer::instance().ask(tid))
                 slots.push_back(s);
@@ -263,6 +270,31 @@ class photographer {
         base::nanos until = base::now() + 200'000'000;
         for (capture_slot* s : slots)
             if (capturer::instance().await(s, until, c)) set_running(c);
+    }
+    bool capture_frozen(sched::machine& m, capture& c) {
+        auto record = read<std::uint64_t>(&m.cur);
+        if (record == 0) return false;
+        const auto& t = *reinterpret_cast<const sched::task*>(record);
+        base::nanos since = since_of(t);
+        std::atomic_thread_fence(std::memory_order_acquire);
+        const void* at = m.frozen_at.load(std::memory_order_relaxed);
+        ::ucontext_t context;
+        std::byte* raw = reinterpret_cast<std::byte*>(&context);
+        if (!at || copy_mapped(raw, reinterpret_cast<std::uint64_t>(at), sizeof context) != sizeof context) return false;
+        c.task = read<std::uint64_t>(&t.id);
+        c.registers = registers_of(context);
+        c.base = c.registers.sp() & ~std::uint64_t{7};
+        auto* low = read<char*>(&t.stack);
+        if (!low) return false;
+        auto top = reinterpret_cast<std::uint64_t>(rt_.stacks.top(low));
+        if (c.base < reinterpret_cast<std::uint64_t>(low) + rt_.stacks.guard_bytes() || c.base >= top) return false;
+        c.bytes.resize(std::min<std::size_t>(top - c.base, most_stack));
+        copy_racy(c.bytes.data(), reinterpret_cast<const void*>(c.base), c.bytes.size());
+        std::atomic_thread_fence(std::memory_order_acquire);
+        barrier_everywhere(); // B1
+        bool same = m.frozen_at.load(std::memory_order_relaxed) == at;
+        barrier_everywhere(); // B2
+        return same && since_of(t) == since;
     }
     bool is_known(std::uint64_t record) const {
         if (record == 0) return true;

@@ -57,6 +57,7 @@ class blocking_section {
             !p.poll->has_work() && p.wheel->next() == base::never && p.poll_lock.try_lock()) {
             p.poll_lock.unlock();
             stamp(m, t);
+            probe::task_block(*t, wait_reason::blocking);
             m->p = nullptr;
             {
                 std::lock_guard hold(rt.idle_lock);
@@ -87,7 +88,7 @@ class blocking_section {
                                       },
                                       nullptr};
         t->set_state(task_state::blocking);
-        switch_away(m, t, ops.commit, t);
+        switch_away(m, t, ops.commit, t, wait_reason::blocking);
     }
 
     static void leave(task* t) noexcept {
@@ -99,7 +100,7 @@ class blocking_section {
                 if (p->m.load(std::memory_order_relaxed) == nullptr && leave_bare(rt, *p)) {
                     m->p = p.get();
                     p->m.store(m, std::memory_order_release); // pairs with: the monitor's look at p
-                    t->set_state(task_state::running);
+                    begin_run(m, *t);
                     wake_monitor(rt);
                     return;
                 }

@@ -41,6 +41,7 @@ inline void submit(task* t) noexcept {
     runtime_state& rt = *t->rt;
     runtime_section here;
     t->set_state(task_state::fresh);
+    probe::task_create(*t);
     if (processor* p = here.of(rt)) [[likely]] {
         push_ring(*p, t);
         if (!p->alone) published(rt);

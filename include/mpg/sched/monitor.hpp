@@ -121,6 +121,7 @@ class monitor {
 
     bool look_at(processor& p, sight& s, base::nanos now) {
         machine* m = p.m.load(std::memory_order_acquire); // pairs with: start_machine, hand_over
+        if (m) p.clock.store(now, std::memory_order_relaxed); // who computes for long parks with a clock that goes
         const std::uint32_t tick = p.tick.load(std::memory_order_relaxed);
         const std::uint32_t slices = p.slices.load(std::memory_order_relaxed);
         if (!m || m != s.m || slices != s.slices) s.slice_since = now;

@@ -65,6 +65,7 @@ inline machine* pop_frozen(runtime_state& rt) noexcept {
 /// Gives p to a machine that waits for one: frozen and unlinked, or spare and off the list.
 inline void hand_over(processor& p, machine* to) noexcept {
     to->p = &p;
+    probe::handoff(*p.rt, p, *to);
     p.m.store(to, std::memory_order_release); // pairs with: the monitor's look at p
     if (to->frozen) {
         to->frozen = false;
@@ -132,8 +133,15 @@ MPG_NOINLINE inline void came_back(machine& m) noexcept {
     regain(m);
 }
 
+/// Where its stack stands, for dumps; before anybody can thaw it.
+inline void stand_still(machine& m, task& t, const void* context) noexcept {
+    t.set_state(task_state::frozen);
+    stamp(&m, &t);
+    m.frozen_at.store(context, std::memory_order_relaxed);
+}
+
 /// In the signal handler.
-inline void freeze_here(machine& m) noexcept {
+inline void freeze_here(machine& m, const void* context) noexcept {
     if (*base::spinlocks_held() != 0 || m.in_runtime.load(std::memory_order_relaxed) != 0 || !m.cur) return;
     runtime_state& rt = *m.rt;
     enter_runtime(m);
@@ -143,7 +151,8 @@ inline void freeze_here(machine& m) noexcept {
         if (!relief || p->tick.load(std::memory_order_relaxed) != m.relief_tick.load(std::memory_order_relaxed) ||
             !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel))
             return leave_runtime(m);
-        t->set_state(task_state::frozen);
+        probe::preempt(*t, *p);
+        stand_still(m, *t, context);
         bump(p->tick);
         bump(p->slices);
         p->last_thaw = base::now(); // the others have a slice before the next frozen one
@@ -151,7 +160,7 @@ inline void freeze_here(machine& m) noexcept {
         push_frozen(rt, &m);
         hand_over(*p, relief);
     } else if (m.retaken.load(std::memory_order_relaxed) == retake::surplus) {
-        t->set_state(task_state::frozen);
+        stand_still(m, *t, context);
         m.retaken.store(retake::no, std::memory_order_relaxed);
         push_frozen(rt, &m);
         no_longer_blocking(rt);
@@ -160,7 +169,9 @@ inline void freeze_here(machine& m) noexcept {
     }
     rt.preemptions.fetch_add(1, std::memory_order_relaxed);
     m.thaw.wait();
+    m.frozen_at.store(nullptr, std::memory_order_relaxed);
     t->set_state(task_state::running);
+    probe::task_start(*t, m.p);
     leave_runtime(m);
 }
 
@@ -191,7 +202,7 @@ class [[gnu::visibility("default")]] preempt_handler {
         int saved = errno;
         machine* m = this_machine();
         if (info->si_code == SI_TKILL && info->si_pid == ::getpid() && m && m->rt) {
-            freeze_here(*m);
+            freeze_here(*m, context);
         } else if (struct sigaction& old = before(); old.sa_flags & SA_SIGINFO) {
             if (old.sa_sigaction) old.sa_sigaction(signal, info, context);
         } else if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN) {

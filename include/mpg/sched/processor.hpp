@@ -42,7 +42,7 @@ struct alignas(base::cache_line) processor {
     base::nanos idle_gap = 0; // how long this P lately had nothing to do (moving average): spin or sleep?
     global_queue::tokens tokens;
 
-    // The time at the owner's last visit to the scheduler: what a wait's start is taken from.
+    // The time at the owner's last visit to the scheduler, or the monitor's last look: what a wait's start is taken from.
     base::atomic<base::nanos> clock{base::now()};
 
     // The owner writes, statistics and the monitor read.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mpg/sched/idle.hpp>
+#include <mpg/sched/probes.hpp>
 #include <mpg/sched/records.hpp>
 
 namespace mpg::sched {
@@ -32,6 +33,7 @@ MPG_NOINLINE inline void ready_thread(task* t) noexcept {
 MPG_NOINLINE inline void ready_elsewhere(task* t) noexcept {
     if (t->is_thread()) return ready_thread(t);
     runtime_section here;
+    probe::task_ready(*t);
     if (t->blocking != 0) {
         t->set_state(task_state::blocking);
         push_job(*t->rt, t);
@@ -47,6 +49,7 @@ inline void ready(task* t) noexcept {
     runtime_state& rt = *t->rt;
     processor* p = here.of(rt);
     t->set_state(task_state::runnable);
+    probe::task_ready(*t);
     if (!p) [[unlikely]] return inject(rt, t);
     task* old = p->runnext.load(std::memory_order_relaxed);
     p->runnext.store(t, std::memory_order_relaxed);
@@ -62,6 +65,7 @@ inline void ready_later(task* t) noexcept {
     runtime_state& rt = *t->rt;
     processor* p = here.of(rt);
     t->set_state(task_state::runnable);
+    probe::task_ready(*t);
     if (!p) [[unlikely]] return inject(rt, t);
     push_ring(*p, t);
     if (!p->alone && !here.m->polling) published(rt);

@@ -24,6 +24,19 @@ struct record_slab {
 
 inline constexpr std::uint32_t monitor_awake = 0, monitor_asleep = 1, monitor_ending = 2;
 
+/// What the flight recorder notes.
+enum class trace_event : std::uint8_t { create, start, block, ready, end, steal, handoff, preempt };
+
+/// Where a recorder is attached; the debug room's. Read at every switch, written at most a few times.
+struct alignas(base::cache_line) trace_hook {
+    base::atomic<void (*)(runtime_state&, trace_event, std::uint64_t, std::uint64_t) noexcept> record{nullptr};
+    void* data = nullptr; // constant once there is one
+    void (*destroy)(void*) noexcept = nullptr;
+    ~trace_hook() {
+        if (data) destroy(data);
+    }
+};
+
 struct runtime_state {
     explicit runtime_state(const options& o) : opts(o), stacks(o.stack_size) {
         ::pthread_sigmask(SIG_BLOCK, nullptr, &signal_mask);
@@ -50,6 +63,8 @@ struct runtime_state {
     netpoll poller_kind = netpoll::none;
     std::string poller_reason;
     bool may_spin = false; // more than one CPU
+
+    trace_hook trace;
 
     // The sleep protocol; see idle_list.hpp.
     alignas(base::cache_line) base::atomic<std::uint32_t> idle_count{0}; // Ps on the idle list; written under idle_lock

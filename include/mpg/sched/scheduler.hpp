@@ -31,6 +31,7 @@ inline bool execute(machine* m, task* t) noexcept {
         p->m.store(other, std::memory_order_relaxed);
         other->p = p;
         other->job = t;
+        probe::handoff(*m->rt, *p, *other);
         m->rt->handoffs.fetch_add(1, std::memory_order_relaxed);
         other->wake.set();
         return false;
@@ -38,7 +39,12 @@ inline bool execute(machine* m, task* t) noexcept {
     if (t->get_state() == task_state::fresh && !bind_stack(m, *t))
         fatal("no memory for the stack of task " + std::to_string(t->id));
     m->cur = t;
-    t->set_state(t->blocking ? task_state::blocking : task_state::running);
+    if (t->blocking) {
+        t->set_state(task_state::blocking);
+        probe::task_start(*t, nullptr);
+    } else {
+        begin_run(m, *t);
+    }
     fiber::switch_execution(m->g0, t->ex, m->anchor);
     if (m->retaken.load(std::memory_order_relaxed) == retake::surplus) [[unlikely]] return end_surplus(m);
     if (!m->locked) [[likely]] {
@@ -101,6 +107,7 @@ inline task* steal(machine* m, std::vector<std::uint64_t>& seen, base::nanos now
                 std::uint32_t got = victim.ring.steal(some);
                 if (got != 0) {
                     bump(p.steals);
+                    probe::steal(rt, p, victim, got);
                     for (std::uint32_t k = 1; k < got; ++k) push_ring(p, some[k]);
                     return some[0];
                 }
@@ -375,7 +382,10 @@ inline void start_machine(runtime_state& rt, processor* p, task* job, bool searc
         p->m.store(m, std::memory_order_release); // pairs with: the monitor's look at p
     }
     m->job = job;
-    if (p) wake_monitor(rt);
+    if (p) {
+        probe::handoff(rt, *p, *m);
+        wake_monitor(rt);
+    }
     if (!fresh) return m->wake.set();
     if (int rc = start_thread(rt, m); rc != 0) fatal("cannot start a thread: " + std::string(::strerror(rc)));
 }

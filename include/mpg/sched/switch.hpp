@@ -61,6 +61,12 @@ MPG_ALWAYS_INLINE task* pick_local(machine* m) noexcept {
     return t;
 }
 
+/// t is what m runs next.
+MPG_ALWAYS_INLINE void begin_run(machine* m, task& t) noexcept {
+    t.set_state(task_state::running);
+    probe::task_start(t, m->p);
+}
+
 /// self stops running. Its P's clock is at most a scheduler visit old; no two stamps of a record are equal.
 MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
     base::nanos now = m->p ? m->p->clock.load(std::memory_order_relaxed) : base::now();
@@ -68,15 +74,17 @@ MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
 }
 
 /// Leaves the current task, which is to be published by finish(arg), for the next one. Returns when it runs again.
-/// m is not in the runtime yet.
-inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg) noexcept {
+/// m is not in the runtime yet. why: what it waits for; none: it can go on.
+inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg,
+                        wait_reason why = wait_reason::none) noexcept {
     enter_runtime(*m);
     stamp(m, self);
+    if (why != wait_reason::none) probe::task_block(*self, why);
     m->finish = finish;
     m->finish_arg = arg;
     task* next = pick_local(m);
     m->cur = next;
-    if (next) next->set_state(task_state::running);
+    if (next) begin_run(m, *next);
     fiber::switch_execution(self->ex, next ? next->ex : m->g0, m->anchor);
     m = this_machine();
     run_finish(m);
@@ -98,7 +106,7 @@ inline bool park(const park_ops& ops, void* arg) noexcept {
     t->wait = &ops;
     t->wait_arg = arg;
     t->set_state(t->blocking ? task_state::blocking : task_state::waiting);
-    switch_away(m, t, ops.commit, arg);
+    switch_away(m, t, ops.commit, arg, ops.reason);
     if (t->withdrawn.load(std::memory_order_relaxed)) [[unlikely]] {
         t->withdrawn.store(false, std::memory_order_relaxed);
         return false;
@@ -151,6 +159,7 @@ inline void run_task(task* t) noexcept {
         t->bound = nullptr;
     }
     t->wait = nullptr;
+    probe::task_end(*t);
     t->set_state(task_state::ended);
 }
 
@@ -217,7 +226,7 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
                 fiber::fp_control left;
                 fiber::detail::exchange_fp(left, next->ex.fp);
                 m->cur = next;
-                next->set_state(task_state::running);
+                begin_run(m, *next);
                 continue;
             }
             if (next) {
@@ -237,7 +246,7 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
         m->finish_arg = new ended_stack{stack, ex};
 #endif
         m->cur = next;
-        if (next) next->set_state(task_state::running);
+        if (next) begin_run(m, *next);
         fiber::switch_execution(ex, next ? next->ex : m->g0, m->anchor, true);
         __builtin_unreachable();
     }
