@@ -1,4 +1,4 @@
-# Every header of mpg. Written by scripts/update-headers; the test package.header_list compares it with the tree.
+# Every header of mpg. Written by scripts/update-headers; the test style.header_list compares it with the tree.
 set(MPG_HEADERS
     include/mpg/base/atomic.hpp
     include/mpg/base/clock.hpp

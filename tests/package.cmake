@@ -36,8 +36,10 @@ add_test(NAME style.rooms
 add_test(NAME style.rooms_check_finds_offences
     COMMAND ${CMAKE_COMMAND} "-DCHECK=${PROJECT_SOURCE_DIR}/cmake/check_rooms.cmake" "-DROOM=${scratch}/rooms"
         -P "${CMAKE_CURRENT_SOURCE_DIR}/check_rooms_test.cmake")
+add_test(NAME style.manifests COMMAND ${CMAKE_COMMAND} "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DVERSION=${PROJECT_VERSION}"
+    -P "${CMAKE_CURRENT_SOURCE_DIR}/manifests.cmake")
 add_test(NAME style.header_list COMMAND "${PROJECT_SOURCE_DIR}/scripts/update-headers" --check)
-set_tests_properties(style.rooms style.rooms_check_finds_offences style.header_list PROPERTIES LABELS style)
+set_tests_properties(style.rooms style.rooms_check_finds_offences style.header_list style.manifests PROPERTIES LABELS style)
 
 # Each header in a translation unit of its own, with our warnings.
 build_test(each_alone "${PROJECT_SOURCE_DIR}" all_verify_interface_header_sets headers
