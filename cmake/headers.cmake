@@ -62,6 +62,7 @@ set(MPG_HEADERS
     include/mpg/http/client.hpp
     include/mpg/http/client_exchange.hpp
     include/mpg/http/client_pool.hpp
+    include/mpg/http/client_proxy.hpp
     include/mpg/http/client_url.hpp
     include/mpg/http/client_watch.hpp
     include/mpg/http/connection.hpp

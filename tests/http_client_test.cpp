@@ -1,8 +1,11 @@
 // The HTTP client: against our server, and against scripted ones that misbehave.
 #include "http_support.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -283,6 +286,150 @@ TEST(http_client_url, resolves_locations) {
         ASSERT_TRUE(u) << location;
         EXPECT_EQ(u->text(), to) << location;
     }
+}
+
+TEST_P(http_client, streams_a_body_in_chunks_or_with_its_length) {
+    run([] {
+        live_server s;
+        s->handle("/", [](request& req, response& res) {
+            res.header("X-Length", req.content_length() ? std::to_string(*req.content_length()) : "none");
+            (void)mpg::copy(res, req.body()); // fails where the client breaks off
+        });
+        s.start();
+        client c;
+        std::string data;
+        for (int i = 0; data.size() < 300'000; ++i) data += std::to_string(i);
+        auto source = [&](std::size_t step) {
+            return [&data, step,
+                    at = std::size_t{0}](std::span<std::byte> to) mutable -> mpg::result<std::size_t> {
+                const std::size_t n = std::min({step, to.size(), data.size() - at});
+                std::memcpy(to.data(), data.data() + at, n);
+                at += n;
+                return n;
+            };
+        };
+        for (const std::size_t step : {1000u, 1'000'000u}) {
+            for (const bool known : {false, true}) {
+                client_request r{.method = "POST", .url = url(s, "/")};
+                r.stream = source(step);
+                if (known) r.stream_length = data.size();
+                auto got = c.fetch(std::move(r));
+                ASSERT_TRUE(got) << got.error().message();
+                EXPECT_EQ(got->header("x-length"), known ? std::to_string(data.size()) : "none");
+                EXPECT_EQ(got->body().read_all(), data);
+            }
+        }
+        for (const std::size_t wrong : {data.size() - 1, data.size() + 1}) {
+            client_request r{.method = "POST", .url = url(s, "/")};
+            r.stream = source(1000);
+            r.stream_length = wrong;
+            auto got = c.fetch(std::move(r));
+            EXPECT_EQ(got.error(), std::errc::message_size) << wrong;
+        }
+        client_request broken{.method = "POST", .url = url(s, "/")};
+        broken.stream = [](std::span<std::byte>) -> mpg::result<std::size_t> {
+            return mpg::unexpected(std::make_error_code(std::errc::io_error));
+        };
+        EXPECT_EQ(c.fetch(std::move(broken)).error(), std::errc::io_error);
+        EXPECT_EQ(c.get(url(s, "/"))->status(), 200);
+    });
+}
+
+TEST_P(http_client, keeps_to_the_limit_per_host) {
+    run([] {
+        live_server s;
+        std::atomic<int> now{0}, most{0};
+        mpg::chan<void> go_on;
+        s->handle("/", [&](request&, response&) {
+            const int n = ++now;
+            for (int m = most; n > m && !most.compare_exchange_weak(m, n);) {
+            }
+            go_on.recv();
+            --now;
+        });
+        s->handle("/hop", [&](request&, response& res) { res.status(302).header("Location", "/"); });
+        s.start();
+        client c({.max_per_host = 3});
+        mpg::wait_group all;
+        for (int i = 0; i != 20; ++i)
+            all.go([&, i] {
+                auto r = c.get(url(s, i % 2 ? "/" : "/hop")); // a redirect leaves its place first
+                EXPECT_TRUE(r) << r.error().message();
+            });
+        for (int i = 0; i != 20; ++i) {
+            if (i == 10) {
+                auto limit = mpg::with_timeout(mpg::context::background(), 1ms);
+                EXPECT_EQ(c.get(url(s, "/"), limit).error(), mpg::errc::deadline_exceeded);
+            }
+            go_on.send();
+        }
+        all.wait();
+        EXPECT_LE(most, 3 + 1) << "and one that had given up";
+        EXPECT_GT(most, 1);
+    });
+}
+
+TEST_P(http_client, goes_through_a_proxy) {
+    run([] {
+        live_server proxy;
+        proxy->handle("/", [](request& req, response& res) {
+            res.header("X-Auth", req.header("Proxy-Authorization")).header("X-Host", req.header("Host"));
+            (void)res.write(req.target());
+        });
+        proxy.start();
+        client c({.proxy = "http://user:pa%20ss@" + proxy.address().to_string()});
+        auto r = c.get("http://somewhere.example:81/a?b");
+        ASSERT_TRUE(r) << r.error().message();
+        EXPECT_EQ(r->body().read_all(), "http://somewhere.example:81/a?b");
+        EXPECT_EQ(r->header("X-Host"), "somewhere.example:81");
+        EXPECT_EQ(r->header("X-Auth"), "Basic dXNlcjpwYSBzcw==");
+    });
+}
+
+TEST(http_client_proxy, who_goes_through_it) {
+    using mpg::http::detail::client_proxy;
+    using mpg::http::detail::client_url;
+    auto goes = [](const client_proxy& p, std::string_view to) { return p.serves(*client_url::parse(to)); };
+    const auto p =
+        client_proxy::parse("proxy.example", "a.example, .b.example,c.example:81,10.0.0.0/8,192.0.2.1,[::2],"
+                                             "2001:db8::/32, *.d.example");
+    EXPECT_EQ(p.address, "proxy.example:80");
+    EXPECT_EQ(p.authorization, "");
+    for (const char* yes :
+         {"http://x.example/", "http://xa.example/", "http://b.example/", "http://c.example/",
+          "http://11.0.0.1/", "http://192.0.2.2/", "http://[::3]/", "http://d.example/"})
+        EXPECT_TRUE(goes(p, yes)) << yes;
+    for (const char* no :
+         {"http://a.example/", "http://x.A.example/", "http://x.b.example/", "http://c.example:81/",
+          "http://10.1.2.3/", "http://192.0.2.1:8080/", "http://[::2]/", "http://[2001:db8::5]/",
+          "http://x.d.example/", "http://localhost/", "http://127.0.0.5/", "http://[::1]/"})
+        EXPECT_FALSE(goes(p, no)) << no;
+    EXPECT_FALSE(goes(client_proxy::parse("proxy.example", "*"), "http://x.example/"));
+    EXPECT_FALSE(goes(client_proxy::parse("", ""), "http://x.example/"));
+    EXPECT_EQ(client_proxy::parse("socks5://x", "").address, "");
+    EXPECT_EQ(client_proxy::parse("http://u@[::1]:3128/", "").address, "[::1]:3128");
+    EXPECT_EQ(client_proxy::parse("bad host", "").address, "");
+}
+
+TEST(http_client_proxy, of_the_environment) {
+    using mpg::http::detail::client_proxy;
+    auto with = [](std::initializer_list<std::pair<const char*, const char*>> set) {
+        constexpr const char* all[] = {"http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "REQUEST_METHOD"};
+        std::vector<std::pair<std::string, std::string>> before;
+        for (const char* name : all) {
+            if (const char* v = std::getenv(name)) before.emplace_back(name, v);
+            ::unsetenv(name);
+        }
+        for (const auto& [name, value] : set) ::setenv(name, value, 1);
+        const auto p = client_proxy::from_environment();
+        for (const char* name : all) ::unsetenv(name);
+        for (const auto& [name, value] : before) ::setenv(name.c_str(), value.c_str(), 1);
+        return p.address;
+    };
+    EXPECT_EQ(with({}), "");
+    EXPECT_EQ(with({{"http_proxy", "a:1"}, {"HTTP_PROXY", "b:2"}}), "a:1");
+    EXPECT_EQ(with({{"HTTP_PROXY", "b:2"}}), "b:2");
+    EXPECT_EQ(with({{"HTTP_PROXY", "b:2"}, {"REQUEST_METHOD", "GET"}}), "") << "a client's field";
 }
 
 } // namespace

@@ -4,16 +4,19 @@
 #include <mpg/cancel/context.hpp>
 #include <mpg/http/client_exchange.hpp>
 #include <mpg/http/client_pool.hpp>
+#include <mpg/http/client_proxy.hpp>
 #include <mpg/http/client_url.hpp>
 #include <mpg/http/field.hpp>
 #include <mpg/http/response.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/net/tcp.hpp>
+#include <mpg/sync/semaphore.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -31,13 +34,22 @@ struct client_options {
     std::size_t max_header_bytes = 256 << 10;                         // of a response
     std::uint64_t max_body_bytes = 0;                                 // of a response; 0: no limit
     unsigned max_redirects = 10;                                      // 0: they are returned as they are
+    std::size_t max_per_host = 0; // requests to one host under way at once; further ones wait; 0: any number
+    /// "http://[user:password@]host[:port]", "" for none. Not set: what the environment says (http_proxy,
+    /// no_proxy).
+    std::optional<std::string> proxy = std::nullopt;
 };
+
+/// Gives the next bytes of a body, 0 at its end; an error breaks the request off.
+using body_source = std::function<result<std::size_t>(std::span<std::byte>)>;
 
 struct client_request {
     std::string method = "GET";
     std::string url; // "http://host[:port]/path?query"
     std::vector<std::pair<std::string, std::string>> headers = {};
     std::string body = {};
+    body_source stream = {}; // a body that is read as it is sent, in place of `body`
+    std::optional<std::uint64_t> stream_length = std::nullopt; // not set: sent in chunks
 };
 
 /// A response; its body is read from the connection as it is asked for. When it is destroyed with the body
@@ -52,6 +64,7 @@ class client_response {
             address_ = std::move(other.address_);
             url_ = std::move(other.url_);
             exchange_ = std::move(other.exchange_);
+            place_ = std::move(other.place_);
         }
         return *this;
     }
@@ -69,9 +82,32 @@ class client_response {
 
   private:
     friend class client;
+    /// One of the connections that a host may have at once.
+    class place {
+      public:
+        place() noexcept = default;
+        explicit place(std::shared_ptr<semaphore> s) noexcept
+            : of_(std::move(s)) {}
+        place(place&&) noexcept = default;
+        place& operator=(place&& other) noexcept {
+            leave();
+            of_ = std::move(other.of_);
+            return *this;
+        }
+        ~place() { leave(); }
+        void leave() noexcept {
+            if (of_) of_->release(1);
+            of_.reset();
+        }
+
+      private:
+        std::shared_ptr<semaphore> of_;
+    };
+
     client_response(std::shared_ptr<detail::client_pool> pool, std::string address, std::string url,
-                    std::unique_ptr<detail::client_exchange> x) noexcept
-        : pool_(std::move(pool))
+                    std::unique_ptr<detail::client_exchange> x, place p) noexcept
+        : place_(std::move(p))
+        , pool_(std::move(pool))
         , address_(std::move(address))
         , url_(std::move(url))
         , exchange_(std::move(x)) {}
@@ -85,18 +121,20 @@ class client_response {
         exchange_.reset();
     }
 
+    place place_; // left when the connection has been given back or closed
     std::shared_ptr<detail::client_pool> pool_;
     std::string address_, url_;
     std::unique_ptr<detail::client_exchange> exchange_;
 };
 
 /// Keeps connections for later requests. Any strand may call anything at any time. Only the context limits
-/// how long a request may take. The body of a request is sent before its response is read. After Go's
-/// net/http.Client.
+/// how long a request may take. The body of a request is sent before its response is read, from memory or as
+/// it is read from a source. After Go's net/http.Client.
 class client {
   public:
     explicit client(client_options options = {})
         : options_(options)
+        , proxy_(choose_proxy(options))
         , pool_(std::make_shared<detail::client_pool>(
               options.max_idle_per_host,
               options.idle_timeout.count() > 0 ? options.idle_timeout.count() : base::never)) {}
@@ -122,9 +160,11 @@ class client {
                 return unexpected(std::make_error_code(std::errc::too_many_symbolic_link_levels));
             auto next = url->resolve(location);
             if (!next) return unexpected(next.error());
+            if (keeps_method && request.stream) return response; // the body is gone
             if (!keeps_method && request.method != "HEAD") {
                 request.method = "GET";
                 request.body.clear();
+                request.stream = {};
                 forget(request, {"Content-Type", "Content-Length", "Content-Encoding"});
             }
             if (next->authority != url->authority) forget(request, {"Authorization", "Cookie", "Host"});
@@ -146,8 +186,16 @@ class client {
         });
     }
 
+    static detail::client_proxy choose_proxy(const client_options& o) {
+        if (!o.proxy) return detail::client_proxy::from_environment();
+        auto p = detail::client_proxy::parse(*o.proxy, "");
+        p.local_too = true;
+        return p;
+    }
+
     /// The request line and header; nullopt when something in it cannot be said.
-    static std::optional<std::string> serialise(const client_request& r, const detail::client_url& url) {
+    std::optional<std::string> serialise(const client_request& r, const detail::client_url& url,
+                                         bool by_proxy) const {
         if (!detail::is_token(r.method) || r.method == "CONNECT") return std::nullopt;
         std::string host = url.authority, fields;
         bool has_agent = false;
@@ -162,12 +210,19 @@ class client {
             has_agent = has_agent || detail::equal_fold(name, "User-Agent");
             (((fields += name) += ": ") += value) += "\r\n";
         }
-        std::string text = r.method + ' ' + url.target + " HTTP/1.1\r\nHost: " + host + "\r\n";
+        std::string text = r.method + ' ';
+        if (by_proxy) (text += "http://") += url.authority;
+        (((text += url.target) += " HTTP/1.1\r\nHost: ") += host) += "\r\n";
+        if (by_proxy && !proxy_.authorization.empty())
+            ((text += "Proxy-Authorization: ") += proxy_.authorization) += "\r\n";
         if (!has_agent) text += "User-Agent: mpg\r\n";
         text += fields;
-        if (!r.body.empty() || r.method == "POST" || r.method == "PUT" || r.method == "PATCH") {
+        if (r.stream && !r.stream_length) {
+            text += "Transfer-Encoding: chunked\r\n";
+        } else if (r.stream || !r.body.empty() || r.method == "POST" || r.method == "PUT" ||
+                   r.method == "PATCH") {
             text += "Content-Length: ";
-            detail::append_number(text, r.body.size());
+            detail::append_number(text, r.stream ? *r.stream_length : r.body.size());
             text += "\r\n";
         }
         return text += "\r\n";
@@ -175,11 +230,19 @@ class client {
 
     result<client_response> fetch_one(const client_request& r, const detail::client_url& url,
                                       const context& ctx) {
-        const auto head = serialise(r, url);
-        if (!head) return unexpected(std::make_error_code(std::errc::invalid_argument));
-        const std::string address = url.address();
-        const bool idempotent = r.method == "GET" || r.method == "HEAD" || r.method == "OPTIONS" ||
-                                r.method == "PUT" || r.method == "DELETE" || r.method == "TRACE";
+        const bool by_proxy = proxy_.serves(url);
+        const auto head = serialise(r, url, by_proxy);
+        if (!head || (r.stream && r.method == "HEAD"))
+            return unexpected(std::make_error_code(std::errc::invalid_argument));
+        const std::string address = by_proxy ? proxy_.address : url.address();
+        client_response::place here;
+        if (const auto places = pool_->places(url.address(), options_.max_per_host)) {
+            if (const std::error_code e = places->acquire(ctx, 1)) return unexpected(e);
+            here = client_response::place(places);
+        }
+        const bool repeatable =
+            !r.stream && (r.method == "GET" || r.method == "HEAD" || r.method == "OPTIONS" ||
+                          r.method == "PUT" || r.method == "DELETE" || r.method == "TRACE");
         for (bool try_kept = true;; try_kept = false) {
             std::unique_ptr<detail::link> link;
             if (try_kept) link = pool_->get(address);
@@ -191,13 +254,17 @@ class client {
             }
             auto x = std::make_unique<detail::client_exchange>(std::move(link), ctx);
             const std::error_code e =
-                x->run(*head, r.body, r.method == "HEAD", options_.max_header_bytes, options_.max_body_bytes);
-            if (!e) return client_response(pool_, address, url.text(), std::move(x));
-            if (!(kept && idempotent && !x->has_begun()) || ctx.is_done()) return unexpected(e);
+                r.stream ? x->run_streaming(*head, r.stream, r.stream_length, options_.max_header_bytes,
+                                            options_.max_body_bytes)
+                         : x->run(*head, r.body, r.method == "HEAD", options_.max_header_bytes,
+                                  options_.max_body_bytes);
+            if (!e) return client_response(pool_, address, url.text(), std::move(x), std::move(here));
+            if (!(kept && repeatable && !x->has_begun()) || ctx.is_done()) return unexpected(e);
         }
     }
 
     client_options options_;
+    const detail::client_proxy proxy_;
     std::shared_ptr<detail::client_pool> pool_;
 };
 

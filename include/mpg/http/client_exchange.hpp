@@ -8,10 +8,13 @@
 #include <mpg/http/wire.hpp>
 #include <mpg/io/result.hpp>
 
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -37,6 +40,38 @@ class client_exchange final : body_events {
         return e && !sent ? sent.error() : e;
     }
 
+    /// The same with a body that is read as it is sent; in chunks unless its length is known. Its first error
+    /// is returned, as is errno's message_size when it is not as long as was said.
+    template <class Source>
+    std::error_code run_streaming(std::string_view head, Source& source, std::optional<std::uint64_t> length,
+                                  std::size_t max_header, std::uint64_t max_body) {
+        std::error_code sent = put({head});
+        std::uint64_t total = 0;
+        const auto buffer = std::make_unique_for_overwrite<std::byte[]>(piece_bytes);
+        while (!sent) {
+            const result<std::size_t> n = source(std::span<std::byte>(buffer.get(), piece_bytes));
+            if (!n) return n.error();
+            total += *n;
+            if (length && (*n == 0 ? total != *length : total > *length))
+                return std::make_error_code(std::errc::message_size);
+            if (*n == 0) {
+                if (!length) sent = put({"0\r\n\r\n"});
+                break;
+            }
+            const std::string_view data(reinterpret_cast<const char*>(buffer.get()), *n);
+            if (length) {
+                sent = put({data});
+                continue;
+            }
+            char size[20];
+            const auto end = std::to_chars(size, size + sizeof size, *n, 16).ptr;
+            sent = put({std::string_view(size, static_cast<std::size_t>(end - size)), "\r\n", data, "\r\n"});
+        }
+        const std::error_code e = read_head(false, max_header, max_body);
+        if (!e && sent) response_.keep_alive = false;
+        return e && sent ? sent : e;
+    }
+
     const response_head& head() const noexcept { return response_; }
     body_reader& body() noexcept { return *body_; }
     /// The server has sent something.
@@ -49,6 +84,15 @@ class client_exchange final : body_events {
     std::unique_ptr<link> take_link() noexcept { return std::move(link_); }
 
   private:
+    static constexpr std::size_t piece_bytes = 32 << 10;
+
+    std::error_code put(std::initializer_list<std::string_view> texts) {
+        ::iovec pieces[4];
+        std::size_t n = 0;
+        for (std::string_view t : texts) pieces[n++] = {const_cast<char*>(t.data()), t.size()};
+        const auto sent = link_->writev(std::span(pieces).first(n), ctx_);
+        return sent ? std::error_code{} : sent.error();
+    }
     std::error_code read_head(bool to_head, std::size_t max_header, std::uint64_t max_body) {
         input_buffer& in = wire_.in();
         header_scanner scanner;

@@ -4,6 +4,7 @@
 #include <mpg/base/clock.hpp>
 #include <mpg/http/link.hpp>
 #include <mpg/sync/mutex.hpp>
+#include <mpg/sync/semaphore.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -54,6 +55,19 @@ class client_pool {
         }
         all.push_back(std::move(fresh));
     }
+    /// How many connections to an address may exist at once; null: any number.
+    std::shared_ptr<semaphore> places(const std::string& address, std::size_t most) {
+        if (most == 0) return nullptr;
+        std::lock_guard lock(mutex_);
+        std::weak_ptr<semaphore>& known = places_[address];
+        std::shared_ptr<semaphore> s = known.lock();
+        if (!s) {
+            s = std::make_shared<semaphore>(static_cast<std::ptrdiff_t>(most));
+            known = s;
+            std::erase_if(places_, [&](const auto& p) { return p.second.expired(); });
+        }
+        return s;
+    }
     void clear() {
         std::unordered_map<std::string, std::vector<idle>> gone;
         std::lock_guard lock(mutex_);
@@ -68,7 +82,8 @@ class client_pool {
     const std::size_t most_for_one_;
     const base::nanos lifetime_;
     mutex mutex_;
-    std::unordered_map<std::string, std::vector<idle>> links_; // guarded by mutex_
+    std::unordered_map<std::string, std::vector<idle>> links_;         // guarded by mutex_
+    std::unordered_map<std::string, std::weak_ptr<semaphore>> places_; // guarded by mutex_
 };
 
 } // namespace mpg::http::detail

@@ -23,15 +23,11 @@ inline constexpr std::chrono::milliseconds head_start{250};
 
 /// The families in turn, each in its order, beginning with the first one's.
 inline void interleave(std::vector<endpoint>& all) {
-    if (all.empty()) return;
-    const int family = all.front().family();
-    const auto middle =
-        std::stable_partition(all.begin(), all.end(), [&](auto& e) { return e.family() == family; });
-    std::vector<endpoint> mixed;
-    mixed.reserve(all.size());
-    for (auto a = all.begin(), b = middle; a != middle || b != all.end();) {
-        if (a != middle) mixed.push_back(*a++);
-        if (b != all.end()) mixed.push_back(*b++);
+    std::vector<endpoint> first, other, mixed;
+    for (const endpoint& e : all) (e.family() == all.front().family() ? first : other).push_back(e);
+    for (std::size_t i = 0; i < std::max(first.size(), other.size()); ++i) {
+        if (i < first.size()) mixed.push_back(first[i]);
+        if (i < other.size()) mixed.push_back(other[i]);
     }
     all = std::move(mixed);
 }
