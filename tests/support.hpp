@@ -203,6 +203,9 @@ inline constexpr bool slabs_are_ours = !base::asan && !base::tsan;
 inline constexpr std::size_t mapping_slack = 256;
 
 class leak_listener final : public ::testing::EmptyTestEventListener {
+    void OnTestProgramStart(const ::testing::UnitTest&) override {
+        std::thread([] {}).join(); // with the first one ThreadSanitizer starts a thread of its own, which stays
+    }
     void OnTestStart(const ::testing::TestInfo&) override {
         threads_ = thread_count();
         fds_ = descriptors();
