@@ -1,4 +1,4 @@
-// mpg::base::atomic and fence as the model checker has them: MPG_MODEL_ATOMICS names this header.
+// mpg::base::atomic, fence and spinlock as the model checker has them: MPG_MODEL_ATOMICS names this header.
 #pragma once
 
 #include "explore.hpp"
@@ -85,6 +85,9 @@ template <class T> class atomic {
     }
     unsigned loc_;
 };
+
+/// Who waits for it does not run, so no execution spins.
+using spinlock = model::mutex;
 
 inline void fence(std::memory_order order, std::source_location p = std::source_location::current()) {
     model::explorer::current().fence(order, p);

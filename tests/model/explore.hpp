@@ -349,6 +349,7 @@ class explorer {
             return random_ >> 60 < 12 ? likely : static_cast<unsigned>((random_ >> 8) % count);
         }
         if (depth_ == path_.size()) path_.push_back({0, static_cast<std::uint16_t>(count)});
+        if (path_[depth_].count != count) fail("it is not deterministic: the same choices led elsewhere");
         return path_[depth_++].chosen;
     }
     bool next_path() {
@@ -654,8 +655,10 @@ template <class T> class plain {
 class mutex {
   public:
     mutex() : loc_(explorer::current().new_location(0)) {}
-    void lock() { explorer::current().lock(loc_); }
-    void unlock() { explorer::current().unlock(loc_); }
+    mutex(const mutex&) = delete;
+    mutex& operator=(const mutex&) = delete;
+    void lock() const { explorer::current().lock(loc_); }
+    void unlock() const { explorer::current().unlock(loc_); }
 
   private:
     unsigned loc_;

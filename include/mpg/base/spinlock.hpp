@@ -66,6 +66,8 @@ MPG_ALWAYS_INLINE void holds_one_less() noexcept {
 #endif
 }
 
+#if !defined(MPG_MODEL_ATOMICS) // the model checker has a lock of its own, which does not spin
+
 /// BasicLockable. Never hold it across a switch (but see sched::park, which releases it after the switch), user
 /// code, an allocation that may be slow, or a system call. Uncontended: one exchange to lock (4.5 ns), one
 /// plain store to unlock, and the thread's count.
@@ -110,5 +112,7 @@ class spinlock {
 
     atomic<std::uint32_t> word_{0};
 };
+
+#endif
 
 } // namespace mpg::base

@@ -5,6 +5,7 @@
 #include <mpg/debug/dump.hpp>
 #include <mpg/io/signal.hpp>
 #include <mpg/sched/go.hpp>
+#include <mpg/sched/this_task.hpp>
 
 #include <csignal>
 #include <sstream>
