@@ -57,6 +57,26 @@ TEST_P(resolve, many_at_once_hold_nobody_up) {
     });
 }
 
+/// Each look-up holds a thread, and their number has an end.
+TEST_P(resolve, no_more_at_once_than_there_are_places) {
+    run([] {
+        auto& places = mpg::net::detail::lookup_places();
+        for (std::size_t i = 0; i != mpg::net::detail::most_lookups; ++i) places.acquire();
+        EXPECT_EQ(mpg::net::resolve("localhost", mpg::with_timeout(mpg::context::background(), 2ms)).error(),
+                  errc::deadline_exceeded);
+        EXPECT_EQ(mpg::net::resolve("127.0.0.1")->size(), 1u) << "nothing to look up";
+        auto waits = mpg::spawn([] { return mpg::net::resolve("localhost").has_value(); });
+        mpg::yield();
+        places.release();
+        EXPECT_TRUE(waits.join());
+        places.release(mpg::net::detail::most_lookups - 1);
+        std::vector<mpg::task<bool>> all;
+        for (std::size_t i = 0; i != 3 * mpg::net::detail::most_lookups; ++i)
+            all.push_back(mpg::spawn([] { return mpg::net::resolve("localhost").has_value(); }));
+        for (auto& t : all) EXPECT_TRUE(t.join());
+    });
+}
+
 TEST_P(resolve, a_context_ends_the_wait) {
     run([] {
         auto ctx = mpg::with_cancel(mpg::context::background());

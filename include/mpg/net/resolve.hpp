@@ -1,12 +1,14 @@
 // Names to addresses.
 #pragma once
 
+#include <mpg/cancel/context.hpp>
 #include <mpg/chan/chan.hpp>
 #include <mpg/io/syscall.hpp>
 #include <mpg/net/address.hpp>
 #include <mpg/sched/blocking.hpp>
 #include <mpg/sched/cancel.hpp>
 #include <mpg/sched/go.hpp>
+#include <mpg/sync/semaphore.hpp>
 
 #include <algorithm>
 #include <memory>
@@ -57,10 +59,34 @@ MPG_NOINLINE inline std::error_code look_up(const std::string& host, std::uint16
     return {};
 }
 
+/// How many look-ups may be under way at once, each of which holds a thread; as many wait in the libraries'
+/// queues elsewhere. Further ones wait here.
+inline constexpr std::size_t most_lookups = 64;
+[[gnu::visibility("default")]] inline semaphore& lookup_places() {
+    static semaphore* const it =
+        new semaphore(most_lookups); // never destroyed: threads may look up until the end
+    return *it;
+}
+/// One of them.
+class lookup_place {
+  public:
+    lookup_place() noexcept
+        : held_(true) {}
+    lookup_place(lookup_place&& other) noexcept
+        : held_(std::exchange(other.held_, false)) {}
+    lookup_place& operator=(lookup_place&&) = delete;
+    ~lookup_place() {
+        if (held_) lookup_places().release(1);
+    }
+
+  private:
+    bool held_;
+};
+
 /// The system's resolver cannot be interrupted: a task of its own waits for it, and this one for that or for
 /// cancel.
 inline std::error_code look_up_apart(std::string_view host, std::uint16_t port, sched::cancel_source& cancel,
-                                     std::vector<endpoint>& to) {
+                                     lookup_place place, std::vector<endpoint>& to) {
     struct state {
         std::string host;
         std::error_code error;
@@ -69,7 +95,7 @@ inline std::error_code look_up_apart(std::string_view host, std::uint16_t port, 
     };
     auto shared = std::make_shared<state>();
     shared->host = host;
-    go([shared, port] {
+    go([shared, port, held = std::move(place)] {
         blocking([&] { shared->error = look_up(shared->host, port, AI_ADDRCONFIG, shared->found); });
         shared->done.send(true);
     });
@@ -82,19 +108,22 @@ inline std::error_code look_up_apart(std::string_view host, std::uint16_t port, 
 
 /// The addresses of a host, without repeats, in the order of RFC 6724. A number is not looked up.
 inline result<std::vector<endpoint>> resolve_host(std::string_view host, std::uint16_t port,
-                                                  sched::cancel_source* cancel) {
+                                                  const context& ctx) {
+    sched::cancel_source* const cancel = sched::source_of(ctx);
     std::vector<endpoint> found(1);
     if (parse_host(host, port, found.front())) return found;
     found.clear();
     if (host.empty() || host.find('\0') != host.npos)
         return unexpected(make_error_code(address_errc::bad_host));
     if (cancel && cancel->is_done()) return unexpected(cancel->err());
+    if (const std::error_code no_place = lookup_places().acquire(ctx)) return unexpected(no_place);
+    lookup_place place;
     std::error_code e;
     const sched::task* self = sched::current();
     if (!cancel || self->is_thread() || self->blocking != 0) {
         blocking([&] { e = look_up(std::string(host), port, AI_ADDRCONFIG, found); });
         if (cancel && cancel->is_done()) return unexpected(cancel->err());
-    } else if (e = look_up_apart(host, port, *cancel, found); cancel->is_done()) {
+    } else if (e = look_up_apart(host, port, *cancel, std::move(place), found); cancel->is_done()) {
         return unexpected(cancel->err());
     }
     if (e) return unexpected(e);
@@ -119,7 +148,7 @@ auto bind_text(std::string_view address, Make make, bool v6_only = false)
         parse_host("0.0.0.0", parts->port, any);
         return make(any);
     }
-    const auto found = resolve_host(parts->host, parts->port, nullptr);
+    const auto found = resolve_host(parts->host, parts->port, context::background());
     if (!found) return unexpected(found.error());
     // As Go: of several, an IPv4 address is preferred.
     const auto v4 = std::find_if(found->begin(), found->end(), [](auto& f) { return f.family() == AF_INET; });
@@ -127,11 +156,11 @@ auto bind_text(std::string_view address, Make make, bool v6_only = false)
 }
 
 /// The addresses that a text may mean, best first; never none.
-inline result<std::vector<endpoint>> candidates_of(std::string_view address, sched::cancel_source* cancel) {
+inline result<std::vector<endpoint>> candidates_of(std::string_view address, const context& ctx) {
     const auto parts = split_host_port(address);
     if (!parts) return unexpected(parts.error());
     if (!parts->host.empty()) {
-        auto found = resolve_host(parts->host, parts->port, cancel);
+        auto found = resolve_host(parts->host, parts->port, ctx);
         if (found && found->empty())
             return unexpected(std::make_error_code(std::errc::address_not_available));
         return found;
@@ -144,13 +173,13 @@ inline result<std::vector<endpoint>> candidates_of(std::string_view address, sch
 
 /// Calls make(endpoint) -> result<S> for each address that a text may mean, until one succeeds.
 template <class S, class Make>
-result<S> connect_text(std::string_view address, sched::cancel_source* cancel, Make make) {
-    const auto candidates = candidates_of(address, cancel);
+result<S> connect_text(std::string_view address, const context& ctx, Make make) {
+    const auto candidates = candidates_of(address, ctx);
     if (!candidates) return unexpected(candidates.error());
     std::error_code last = std::make_error_code(std::errc::address_not_available);
     for (const endpoint& to : *candidates) {
         auto s = make(to);
-        if (s || (cancel && cancel->is_done())) return s;
+        if (s || ctx.is_done()) return s;
         last = s.error();
     }
     return unexpected(last);
@@ -159,13 +188,14 @@ result<S> connect_text(std::string_view address, sched::cancel_source* cancel, M
 } // namespace detail
 
 /// The addresses of a host, with port 0, best first (RFC 6724); a number gives itself. Suspends for as long
-/// as the system's resolver takes: seconds when no name server answers. A task whose context is done
-/// meanwhile returns at once, and the look-up ends by itself later; a plain thread notices it afterwards.
+/// as the system's resolver takes (seconds when no name server answers); 64 at once, further ones wait. A
+/// task whose context is done meanwhile returns at once, and the look-up ends by itself later; a plain thread
+/// notices it afterwards.
 inline result<std::vector<endpoint>> resolve(std::string_view host) {
-    return detail::resolve_host(host, 0, nullptr);
+    return detail::resolve_host(host, 0, context::background());
 }
 inline result<std::vector<endpoint>> resolve(std::string_view host, const context& ctx) {
-    return detail::resolve_host(host, 0, sched::source_of(ctx));
+    return detail::resolve_host(host, 0, ctx);
 }
 
 } // namespace mpg::net

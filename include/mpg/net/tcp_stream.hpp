@@ -116,8 +116,8 @@ inline result<tcp_stream> tcp_stream::connect_to(std::string_view address, const
     const sched::task* self = sched::current();
     if (self->is_thread() || self->blocking != 0)
         return detail::connect_text<tcp_stream>(
-            address, cancel, [cancel](const endpoint& to) { return connect_to(to, cancel); });
-    auto candidates = detail::candidates_of(address, cancel);
+            address, ctx, [cancel](const endpoint& to) { return connect_to(to, cancel); });
+    auto candidates = detail::candidates_of(address, ctx);
     if (!candidates) return unexpected(candidates.error());
     if (candidates->size() == 1) return connect_to(candidates->front(), cancel);
     return detail::race<tcp_stream>(

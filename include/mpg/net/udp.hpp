@@ -24,9 +24,11 @@ class udp_socket {
     static result<udp_socket> bind(std::string_view address);
     static result<udp_socket> bind(const endpoint& address);
     /// Exchanges datagrams with one peer: send and recv. Nothing is sent yet. May suspend to look up a name.
-    static result<udp_socket> connect(std::string_view address) { return connect_to(address, nullptr); }
+    static result<udp_socket> connect(std::string_view address) {
+        return connect_to(address, context::background());
+    }
     static result<udp_socket> connect(std::string_view address, const context& ctx) {
-        return connect_to(address, sched::source_of(ctx));
+        return connect_to(address, ctx);
     }
     static result<udp_socket> connect(const endpoint& address);
 
@@ -79,7 +81,7 @@ class udp_socket {
   private:
     explicit udp_socket(io::descriptor_ptr fd) noexcept
         : fd_(std::move(fd)) {}
-    static result<udp_socket> connect_to(std::string_view address, sched::cancel_source* cancel);
+    static result<udp_socket> connect_to(std::string_view address, const context& ctx);
     result<std::size_t> put(std::span<const std::byte> data, const endpoint* to,
                             sched::cancel_source* cancel);
     result<std::size_t> get(std::span<std::byte> buffer, endpoint* from, sched::cancel_source* cancel);
@@ -118,8 +120,8 @@ inline result<udp_socket> udp_socket::connect(const endpoint& address) {
     return made;
 }
 
-inline result<udp_socket> udp_socket::connect_to(std::string_view address, sched::cancel_source* cancel) {
-    return detail::connect_text<udp_socket>(address, cancel, [](const endpoint& to) { return connect(to); });
+inline result<udp_socket> udp_socket::connect_to(std::string_view address, const context& ctx) {
+    return detail::connect_text<udp_socket>(address, ctx, [](const endpoint& to) { return connect(to); });
 }
 
 inline result<std::size_t> udp_socket::put(std::span<const std::byte> data, const endpoint* to,
