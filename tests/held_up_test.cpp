@@ -92,7 +92,6 @@ TEST_P(held_up, mutex_whose_owner_is_queued) {
 
 TEST_P(held_up, timers_and_channels_go_on) {
     run([&] {
-        std::atomic<bool> on{true};
         pipe_ends gate;
         std::vector<mpg::task<void>> blocked;
         for (unsigned i = 0; i < std::min(procs(), 8u); ++i) {

@@ -85,13 +85,13 @@ TEST_P(preempt, those_who_compute_share_fairly) {
 }
 
 TEST_P(preempt, the_number_of_threads_stays_bounded) {
-    const unsigned tasks = 300;
+    const unsigned tasks = 200;
     std::atomic<std::size_t> most{0};
     run([&] {
         mpg::wait_group ended;
         for (unsigned i = 0; i < tasks; ++i) {
             ended.go([&] {
-                for (auto end = clock_type::now() + 25ms; clock_type::now() < end;) asm volatile("" ::: "memory");
+                for (auto end = clock_type::now() + 15ms; clock_type::now() < end;) asm volatile("" ::: "memory");
             });
         }
         mpg::task<void> watch = mpg::spawn([&] {

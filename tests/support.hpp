@@ -200,7 +200,8 @@ inline mappings count_mappings() {
 inline constexpr bool slabs_are_ours = !base::asan && !base::tsan;
 
 /// malloc keeps its arenas and glibc its threads' stacks for the next thread; each is two lines.
-inline constexpr std::size_t mapping_slack = 256;
+/// ThreadSanitizer keeps something of every thread that ever was.
+inline constexpr std::size_t mapping_slack = base::tsan ? std::size_t{1} << 20 : 256;
 
 class leak_listener final : public ::testing::EmptyTestEventListener {
     void OnTestProgramStart(const ::testing::UnitTest&) override {
@@ -229,6 +230,9 @@ class leak_listener final : public ::testing::EmptyTestEventListener {
     std::map<int, std::string> fds_;
     mappings maps_;
 };
+
+// ThreadSanitizer starts a thread of its own with the first one of the program.
+inline const bool sanitizer_has_its_thread = (base::tsan ? std::thread([] {}).join() : void(), true);
 
 // The listener list owns it.
 inline const bool leak_listener_installed =

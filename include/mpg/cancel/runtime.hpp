@@ -68,6 +68,9 @@ class runtime {
             struct at_end {
                 sched::runtime_state& rt;
                 sched::event& e;
+                at_end(sched::runtime_state& r, sched::event& ev) noexcept : rt(r), e(ev) {
+                    rt.waiting_callers.fetch_add(1, std::memory_order_acq_rel); // the caller only waits by now
+                }
                 ~at_end() {
                     // From here on the caller is no waiting thread: it will stop the runtime, or ask more of it.
                     rt.waiting_callers.fetch_sub(1, std::memory_order_acq_rel);
@@ -83,13 +86,7 @@ class runtime {
                 state.error = std::current_exception();
             }
         };
-        rt_->waiting_callers.fetch_add(1, std::memory_order_acq_rel); // until main's end
-        try {
-            sched::go_on(*rt_, sched::here(), std::move(body));
-        } catch (...) {
-            rt_->waiting_callers.fetch_sub(1, std::memory_order_acq_rel);
-            throw;
-        }
+        sched::go_on(*rt_, sched::here(), std::move(body));
         auto wait = [&] { ended.wait(); };
         if (sched::this_machine() && sched::this_machine()->rt)
             blocking(wait);

@@ -150,7 +150,7 @@ class join_state {
 
     // False: the run has ended.
     bool enter(waiter& w) noexcept {
-        std::uintptr_t s = state_.load(std::memory_order_relaxed);
+        std::uintptr_t s = state_.load(std::memory_order_acquire); // pairs with: finish
         while (!(s & is_done))
             if (state_.compare_exchange_weak(s, s | reinterpret_cast<std::uintptr_t>(&w), std::memory_order_acq_rel))
                 return true; // pairs with: finish

@@ -14,6 +14,7 @@
 #include <cxxabi.h>
 
 #if defined(MPG_ASAN)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(MPG_TSAN)
@@ -93,6 +94,13 @@ MPG_ALWAYS_INLINE void exchange_fp(fp_control& from, const fp_control& to) noexc
 #if defined(MPG_ASAN) || defined(MPG_TSAN)
 inline void begin_sanitized(execution& self, const void* bottom, std::size_t bytes, [[maybe_unused]] bool thread) {
     self.sanitizer = new sanitizer_state{nullptr, bottom, bytes, nullptr};
+#if defined(MPG_ASAN)
+    // The last execution on this stack has never returned from its outermost frames: their red zones are still there.
+    if (!thread) {
+        const std::size_t outermost = bytes < 16 << 10 ? bytes : 16 << 10;
+        __asan_unpoison_memory_region(static_cast<const char*>(bottom) + (bytes - outermost), outermost);
+    }
+#endif
 #if defined(MPG_TSAN)
     self.sanitizer->tsan_fiber = thread ? __tsan_get_current_fiber() : __tsan_create_fiber(0);
 #endif

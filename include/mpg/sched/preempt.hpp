@@ -212,8 +212,11 @@ class [[gnu::visibility("default")]] preempt_handler {
     }
 };
 
-/// Signal handlers need more room than a task's stack may have left.
+/// Signal handlers need more room than a task's stack may have left. A thread that has an alternate stack already
+/// (some tools give it one) keeps that.
 inline void install_signal_stack(machine& m) noexcept {
+    ::stack_t there{};
+    if (::sigaltstack(nullptr, &there) == 0 && !(there.ss_flags & SS_DISABLE)) return;
     std::size_t least = std::max<std::size_t>(::getauxval(AT_MINSIGSTKSZ), 12 << 10);
     std::size_t bytes = (std::max<std::size_t>(4 * least, 64 << 10) + 4095) / 4096 * 4096;
     void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -16,10 +16,15 @@ inline void push_ring(processor& p, task* t) noexcept {
     }
 }
 
-/// To the global queue, from anywhere.
+/// To the global queue, from anywhere. A thread that is none of rt's keeps rt from being freed meanwhile: once the task
+/// is in the queue it may run to its end, and its runtime, too. Until then t keeps it alive.
 inline void inject(runtime_state& rt, task* t) noexcept {
+    machine* m = this_machine();
+    const bool own = m && m->rt == &rt;
+    if (!own) rt.pins.fetch_add(1, std::memory_order_relaxed);
     rt.global.push(t);
     published(rt);
+    if (!own) unpin(rt);
 }
 
 /// A blocking task goes to a machine without a P: a parked one, or a new one.

@@ -130,6 +130,9 @@ struct runtime_state {
     }
 };
 
+/// The last touch of a pinned runtime.
+inline void unpin(runtime_state& rt) noexcept { rt.pins.fetch_sub(1, std::memory_order_release); } // pairs with: await_unpinned
+
 /// The runtimes that are alive, oldest first; the first is the default one for plain threads.
 class [[gnu::visibility("default")]] registry {
   public:

@@ -289,7 +289,9 @@ inline void machine_loop(machine* m) {
 
 inline void* machine_main(void* arg) {
     auto* m = static_cast<machine*>(arg);
-    ::pthread_sigmask(SIG_SETMASK, &m->rt->signal_mask, nullptr);
+    ::sigset_t mask = m->rt->signal_mask;
+    if (m->rt->slice != 0) ::sigdelset(&mask, preempt_signal);
+    ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
     set_this_machine(m);
     m->anchor = fiber::thread_anchor::of_this_thread();
     m->random = base::random(reinterpret_cast<std::uintptr_t>(m) ^ static_cast<std::uint64_t>(base::now()));

@@ -91,15 +91,10 @@ inline task* stop_step(machine* m) {
     }
 }
 
-/// The last touch of a pinned runtime.
-inline void unpin(runtime_state& rt) noexcept {
-    rt.pins.fetch_sub(1, std::memory_order_release); // pairs with: await_unpinned
-    futex_wake(rt.pins);
-}
-
-/// After its removal from the registry: nobody looks at it from outside any more.
+/// After its removal from the registry: waits until nobody looks at it from outside any more. They do so briefly.
 inline void await_unpinned(runtime_state& rt) noexcept {
-    while (std::uint32_t n = rt.pins.load(std::memory_order_acquire)) futex_wait(rt.pins, n); // pairs with: unpin
+    constexpr ::timespec moment{0, 50'000};
+    while (rt.pins.load(std::memory_order_acquire) != 0) ::nanosleep(&moment, nullptr); // pairs with: unpin
 }
 
 /// Ends all tasks and machines. From a thread that is none of rt's. Afterwards rt may be deleted unless abandoned.
