@@ -6,6 +6,7 @@
 #include <mpg/mpg.hpp>
 
 #include <array>
+#include <atomic>
 #include <stdexcept>
 #include <string>
 
@@ -27,13 +28,13 @@ TEST_P(http_contract, handlers_of_every_shape) {
     run([] {
         live_server s;
         struct counter {
-            int* calls;
+            std::atomic<int>* calls;
             void operator()(request&, response& res) {
                 ++*calls;
                 res.write("counted");
             }
         };
-        int calls = 0;
+        std::atomic<int> calls{0};
         s->handle("/function", greet);
         s->handle("/object", counter{&calls});
         s->handle("/generic", [](auto& req, auto& res) { res.write(req.path()); });
@@ -97,7 +98,7 @@ TEST_P(http_contract, methods_and_statuses) {
             res.flush();
             throw 42;
         });
-        int thrown = 0;
+        std::atomic<int> thrown{0};
         s->on_exception([&](const request&, std::exception_ptr) { ++thrown; });
         s.start();
         http_peer c = s.connect();

@@ -126,7 +126,16 @@ class driver : public sched::poller {
     /// costs less than a system call of its own.
     virtual bool batching() const noexcept { return false; }
 
-    std::uint32_t begun = 0; // operations; written by the machine that holds the processor. See turn::pace
+    /// Counts operations, for turn::pace: mostly by the machine that holds the processor, but a machine that
+    /// has lost its own may count here as well, and a lost count does no harm.
+    bool every_16th() noexcept {
+        const std::uint32_t n = begun_.load(std::memory_order_relaxed) + 1;
+        begun_.store(n, std::memory_order_relaxed);
+        return n % 16 == 0;
+    }
+
+  private:
+    base::atomic<std::uint32_t> begun_{0};
 };
 
 /// The driver of the processor that runs this task. Do not keep it over anything that may park.

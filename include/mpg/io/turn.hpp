@@ -108,7 +108,7 @@ class turn {
     static void pace() {
         if (on_thread()) return;
         driver* d = current_driver();
-        if (d && ++d->begun % 16 == 0) yield();
+        if (d && d->every_16th()) yield();
     }
     outcome queue(descriptor::side& s);
     outcome reason() noexcept;
