@@ -105,8 +105,8 @@ class server {
     void close() noexcept {
         sched::no_unwind whatever_happens;
         stop_listening();
+        core_.connections.close_all(); // first: what a handler says because of the context is sent to nobody
         core_.base.cancel();
-        core_.connections.close_all();
     }
 
     /// Calls f when shutdown() or close() begins, before anything else ends: in the caller's task. Not for
