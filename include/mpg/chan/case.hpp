@@ -58,7 +58,7 @@ struct channel_case : select_case {
     ~channel_case() {}
 
     wait_queue& queue() const noexcept { return sends ? core->senders : core->receivers; }
-    bool looks_ready() const noexcept {
+    MPG_ALWAYS_INLINE bool looks_ready() const noexcept {
         return core && (sends ? core->looks_sendable() : core->looks_receivable());
     }
     void link(chan_waiter& n) const noexcept {

@@ -61,7 +61,7 @@ using emit_fn = void (*)(void* from, void* where, bool optional) noexcept;
 /// A strand in a channel's queue. ok (of the base) tells a transfer from a close.
 struct chan_waiter : sched::waiter {
     emit_fn emit = nullptr; // a sender's: moves the element out of slot
-    bool queued = false;    // in its channel's queue; guarded by the channel's lock
+    base::atomic<bool> queued{false}; // in its channel's queue; written under the channel's lock
     sched::multi_wait::claim_result how = sched::multi_wait::claim_result::lost; // whoever has claimed multi
 };
 
@@ -89,28 +89,34 @@ class wait_queue {
 
     void push_back(chan_waiter& w) noexcept {
         list_.push_back(w);
-        w.queued = true;
+        w.queued.store(true, std::memory_order_relaxed);
         set_size(+1);
     }
     void push_front(chan_waiter& w) noexcept {
         list_.push_front(w);
-        w.queued = true;
+        w.queued.store(true, std::memory_order_relaxed);
         set_size(+1);
     }
-    /// Precondition: w is queued here.
+    /// Precondition: w is queued here. The last touch of w: a strand that was served elsewhere may leave when it
+    /// sees that it is not queued, without the lock.
     void erase(chan_waiter& w) noexcept {
         waiter_list::erase(w);
-        w.queued = false;
+        w.queued.store(false, std::memory_order_release); // pairs with: many_wait::unlink
         set_size(-1);
     }
     /// The first waiter that can be had, now ours; null when there is none.
     chan_waiter* take() noexcept {
         while (chan_waiter* w = list_.front()) {
+            if (w->multi) {
+                auto how = w->multi->claim(w->index);
+                if (how == sched::multi_wait::claim_result::lost) {
+                    erase(*w);
+                    continue;
+                }
+                w->how = how;
+            }
             erase(*w);
-            if (!w->multi) [[likely]]
-                return w;
-            w->how = w->multi->claim(w->index);
-            if (w->how != sched::multi_wait::claim_result::lost) return w;
+            return w;
         }
         return nullptr;
     }
@@ -208,7 +214,7 @@ struct single_wait {
     static bool abort(void* arg) noexcept {
         auto& w = *static_cast<single_wait*>(arg);
         w.core->lock.lock();
-        bool ours = w.node->queued;
+        bool ours = w.node->queued.load(std::memory_order_relaxed);
         if (ours) w.queue->erase(*w.node);
         w.core->lock.unlock();
         return ours;

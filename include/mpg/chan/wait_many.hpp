@@ -1,17 +1,20 @@
 // The engine of select and of the timed and cancellable forms. After Go's runtime/select.go.
 //
-//   pass 1  lock all channels in the order of their addresses, each once; try the cases in random order. So
-//   the answer
-//           "none is ready" is true of one moment, and each ready case is equally likely.
-//   pass 2  link a waiter for each case, in the same random order, so that among several cases on one channel
-//   each is
+//   pass 1  lock all channels in the order of their addresses, each once; choose at random among the cases
+//   that are
+//           ready. So the answer "none is ready" is true of one moment, and each ready case is equally
+//           likely.
+//   pass 2  link a waiter for each case, in random order where several stand on one channel, so that each of
+//   them is
 //           equally likely to be found first; unlock; arm the timer and subscribe to the contexts, whose
 //           locks come before those of channels; park.
 //   pass 3  whoever claimed the multi_wait has served one case and unlinked its waiter. Take the rest back,
 //   one
-//           lock at a time. A waiter that is not queued any more was dropped by somebody who lost the claim.
+//           lock at a time. A waiter that is not queued any more was dropped by somebody who lost the claim,
+//           and who does not touch it again: it needs no lock.
 //
-// Nothing is allocated: the caller brings the scratch arrays.
+// Nothing is allocated: the caller brings the scratch arrays. Cost of a wait: two locks for each channel, a
+// compare-exchange to park and one of the waker.
 #pragma once
 
 #include <mpg/base/random.hpp>
@@ -40,22 +43,29 @@ class many_wait {
         return static_cast<sched::multi_wait*>(arg)->claim(none) != sched::multi_wait::claim_result::lost;
     }
 
-    many_wait(const case_table& table, const sched::park_ops& ops) noexcept
+    MPG_ALWAYS_INLINE many_wait(const case_table& table, const sched::park_ops& ops) noexcept
         : t_(table)
         , ops_(ops) {
         for (std::uint32_t i = 0; i < t_.size; ++i) {
-            t_.order[i] = i;
             select_case& c = *t_.cases[i];
-            if (c.kind == case_kind::otherwise)
-                otherwise_ = i;
-            else if (c.kind == case_kind::timeout)
+            switch (c.kind) {
+            case case_kind::channel:
+                if (channel_core* core = static_cast<channel_case&>(c).core) {
+                    t_.order[channels_] = i;
+                    t_.locks[channels_++] = core;
+                }
+                break;
+            case case_kind::done:
+                dones_ += static_cast<done_case&>(c).source != nullptr;
+                break;
+            case case_kind::timeout:
                 shorten(i, static_cast<timeout_case&>(c).after);
-            else if (c.kind == case_kind::channel && channel(i).core)
-                t_.locks[locks_++] = channel(i).core;
+                break;
+            case case_kind::otherwise:
+                otherwise_ = i;
+            }
         }
-        std::uint32_t channels = locks_;
         sort_locks();
-        shared_ = locks_ != channels;
     }
 
     /// Returns the index of the case that went on; a channel case then has its result. May suspend unless
@@ -66,7 +76,7 @@ class many_wait {
             if (otherwise_ == none) sched::suspension_point();
             bool late = otherwise_ != none || expired();
             lock_all();
-            std::uint32_t chosen = any_ready() ? poll() : none;
+            std::uint32_t chosen = poll();
             if (chosen == none && !late) {
                 chosen = wait_unlocking();
                 if (chosen != none) return chosen;
@@ -97,9 +107,15 @@ class many_wait {
 
     channel_case& channel(std::uint32_t i) const noexcept { return static_cast<channel_case&>(*t_.cases[i]); }
     bool is(std::uint32_t i, case_kind k) const noexcept { return t_.cases[i]->kind == k; }
-    template <class F> void each_channel(F f) const {
-        for (std::uint32_t k = 0; k < t_.size; ++k)
-            if (std::uint32_t i = t_.order[k]; is(i, case_kind::channel) && channel(i).core) f(channel(i), i);
+    template <class F> MPG_ALWAYS_INLINE void each_channel(F f) const {
+        for (std::uint32_t k = 0; k < channels_; ++k) f(channel(t_.order[k]), t_.order[k]);
+    }
+    template <class F> MPG_ALWAYS_INLINE void each_done(F f) const {
+        if (dones_ == 0) [[likely]]
+            return;
+        for (std::uint32_t i = 0; i < t_.size; ++i)
+            if (is(i, case_kind::done) && static_cast<done_case&>(*t_.cases[i]).source)
+                f(static_cast<done_case&>(*t_.cases[i]), i);
     }
 
     void shorten(std::uint32_t i, std::chrono::nanoseconds after) noexcept {
@@ -116,20 +132,25 @@ class many_wait {
         return false;
     }
 
-    void sort_locks() noexcept {
-        channel_core **begin = t_.locks, **end = begin + locks_;
-        if (locks_ > 16)
-            std::sort(begin, end, std::less<channel_core*>());
+    MPG_NOINLINE static void sort_many(channel_core** begin, channel_core** end) noexcept {
+        std::sort(begin, end, std::less<channel_core*>());
+    }
+    MPG_ALWAYS_INLINE void sort_locks() noexcept {
+        channel_core **begin = t_.locks, **end = begin + channels_;
+        if (channels_ > 16)
+            sort_many(begin, end);
         else // by insertion, here: a call costs more than the few steps
             for (channel_core** at = begin + (begin != end); at < end; ++at)
                 for (channel_core** p = at; p != begin && std::less<channel_core*>()(*p, p[-1]); --p)
                     std::swap(*p, p[-1]);
         locks_ = static_cast<std::uint32_t>(std::unique(begin, end) - begin);
     }
-    void shuffle() noexcept {
-        std::uint64_t seed = locks_ ? t_.locks[0]->roll() : static_cast<std::uint64_t>(base::now());
-        base::random random(seed);
-        for (std::uint32_t i = t_.size; i > 1; --i) std::swap(t_.order[i - 1], t_.order[random.below(i)]);
+    base::random dice() const noexcept {
+        return base::random(locks_ ? t_.locks[0]->roll() : static_cast<std::uint64_t>(base::now()));
+    }
+    MPG_NOINLINE void shuffle() noexcept {
+        base::random random = dice();
+        for (std::uint32_t n = channels_; n > 1; --n) std::swap(t_.order[n - 1], t_.order[random.below(n)]);
     }
     void lock_all() noexcept {
         for (std::uint32_t i = 0; i < locks_; ++i) t_.locks[i]->lock.lock();
@@ -138,29 +159,34 @@ class many_wait {
         for (std::uint32_t i = locks_; i > 0; --i) t_.locks[i - 1]->lock.unlock();
     }
 
-    // With the locks no case looks unready that is ready.
-    bool any_ready() const noexcept {
-        for (std::uint32_t i = 0; i < t_.size; ++i)
-            if (is(i, case_kind::channel)
-                    ? channel(i).looks_ready()
-                    : is(i, case_kind::done) && static_cast<done_case*>(t_.cases[i])->looks_ready())
-                return true;
-        return false;
+    // With the locks no case looks unready that is ready. The converse may be: a waiter that was served
+    // elsewhere, a place that is reserved. Such a case is put behind the others, and the choice is made again
+    // among the rest.
+    MPG_ALWAYS_INLINE std::uint32_t poll() noexcept {
+        std::uint32_t ready = 0;
+        each_channel([&](channel_case& c, std::uint32_t) { ready += c.looks_ready(); });
+        each_done([&](done_case& c, std::uint32_t) { ready += c.looks_ready(); });
+        return ready == 0 ? none : choose();
     }
-    std::uint32_t poll() noexcept {
-        shuffle();
-        for (std::uint32_t k = 0; k < t_.size; ++k) {
-            std::uint32_t i = t_.order[k];
-            if (is(i, case_kind::done)) {
-                if (static_cast<done_case*>(t_.cases[i])->looks_ready()) return i;
-            } else if (is(i, case_kind::channel) && channel(i).core) {
-                channel_case& c = channel(i);
-                c.peer = nullptr;
-                c.result = c.ops->attempt(c);
-                if (c.result != outcome::blocked) return i;
-            }
+    MPG_NOINLINE std::uint32_t choose() noexcept {
+        base::random random = dice();
+        for (std::uint32_t untried = channels_;; --untried) {
+            // One of those that look ready, each with the same chance: the n-th takes the place with a chance
+            // of 1/n.
+            std::uint32_t ready = 0, place = none, chosen = none;
+            for (std::uint32_t k = 0; k < untried; ++k)
+                if (channel(t_.order[k]).looks_ready() && random.below(++ready) == 0) place = k;
+            each_done([&](done_case& c, std::uint32_t i) {
+                if (c.looks_ready() && random.below(++ready) == 0) chosen = i;
+            });
+            if (chosen != none || place == none) return chosen;
+            chosen = t_.order[place];
+            channel_case& c = channel(chosen);
+            c.peer = nullptr;
+            c.result = c.ops->attempt(c);
+            if (c.result != outcome::blocked) return chosen;
+            std::swap(t_.order[place], t_.order[untried - 1]);
         }
-        return none;
     }
     bool finish(std::uint32_t i) {
         return !is(i, case_kind::channel) || channel(i).result != outcome::done ||
@@ -168,8 +194,8 @@ class many_wait {
     }
 
     // Pass 2 and 3. none: withdrawn or sent back, start over.
-    std::uint32_t wait_unlocking() {
-        if (shared_) shuffle(); // between different channels the order makes no difference
+    MPG_ALWAYS_INLINE std::uint32_t wait_unlocking() {
+        if (locks_ != channels_) shuffle(); // between different channels the order makes no difference
         sched::multi_wait multi;
         alarm timer(multi, timeout_);
         each_channel([&](channel_case& c, std::uint32_t i) {
@@ -208,39 +234,38 @@ class many_wait {
         sched::suspension_point();
         return woken ? winner : none;
     }
-    void subscribe(sched::multi_wait& multi, std::uint32_t& winner) noexcept {
-        for (std::uint32_t i = 0; i < t_.size && winner == none; ++i) {
-            if (!is(i, case_kind::done)) continue;
-            auto& c = static_cast<done_case&>(*t_.cases[i]);
+    MPG_ALWAYS_INLINE void subscribe(sched::multi_wait& multi, std::uint32_t& winner) noexcept {
+        each_done([&](done_case& c, std::uint32_t i) {
+            c.subscribed = false;
+            if (winner != none) return;
             c.multi = &multi;
             c.index = i;
-            c.subscribed = c.source && c.source->subscribe(c);
-            if (c.source && !c.subscribed && multi.claim(i) != sched::multi_wait::claim_result::lost)
-                winner = i;
-        }
+            c.subscribed = c.source->subscribe(c);
+            if (!c.subscribed && multi.claim(i) != sched::multi_wait::claim_result::lost) winner = i;
+        });
     }
-    void unsubscribe() noexcept {
-        for (std::uint32_t i = 0; i < t_.size; ++i) {
-            if (!is(i, case_kind::done)) continue;
-            auto& c = static_cast<done_case&>(*t_.cases[i]);
+    MPG_ALWAYS_INLINE void unsubscribe() noexcept {
+        each_done([&](done_case& c, std::uint32_t) {
             if (c.subscribed) c.source->unsubscribe(c);
             c.subscribed = false;
-        }
+        });
     }
     // The winner's waiter was unlinked by the one who served it.
-    void unlink(std::uint32_t winner) noexcept {
+    MPG_ALWAYS_INLINE void unlink(std::uint32_t winner) noexcept {
         each_channel([&](channel_case& c, std::uint32_t i) {
-            if (i == winner) return;
+            if (i == winner || !c.node.queued.load(std::memory_order_acquire))
+                return; // pairs with: wait_queue::erase
             c.core->lock.lock();
-            if (c.node.queued) c.queue().erase(c.node);
+            if (c.node.queued.load(std::memory_order_relaxed)) c.queue().erase(c.node);
             c.core->lock.unlock();
         });
     }
 
     case_table t_;
     const sched::park_ops& ops_;
-    std::uint32_t locks_ = 0; // different channels
-    bool shared_ = false;     // by several cases
+    std::uint32_t channels_ = 0; // cases with a channel: the first of order
+    std::uint32_t locks_ = 0;    // different channels
+    std::uint32_t dones_ = 0;    // contexts that can become done
     std::uint32_t otherwise_ = none;
     std::uint32_t timeout_ = none;
     std::chrono::nanoseconds after_{};

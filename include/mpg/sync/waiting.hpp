@@ -5,12 +5,14 @@
 // goes through a multi_wait: whoever claims it decides how the wait ends, and a grant that lost the claim
 // goes to the next.
 //
-//   I1  queued is true of exactly the waiters in their primitive's queue; the primitive's lock guards both.
+//   I1  queued is true of exactly the waiters in their primitive's queue; the primitive's lock guards both. Who drops
+//       one that has given up clears queued as his last touch of it; it then need not touch the primitive any more.
 //   I2  who takes a waiter from the queue owns its wake-up: he writes what is granted through it, releases
 //       the lock and wakes it; until then its frame, and so the strand's call, cannot end.
 //   I3  a strand that was granted its wait does not touch the primitive any more, unless its owner says so.
 #pragma once
 
+#include <mpg/base/atomic.hpp>
 #include <mpg/base/clock.hpp>
 #include <mpg/base/config.hpp>
 #include <mpg/base/intrusive_list.hpp>
@@ -27,7 +29,7 @@ namespace mpg::sync {
 
 /// A strand in the queue of a primitive; ok and amount are the primitive's business.
 struct strand : sched::waiter {
-    bool queued = false;                                                         // I1
+    base::atomic<bool> queued{false};                                            // I1
     sched::multi_wait::claim_result how = sched::multi_wait::claim_result::lost; // whoever has claimed multi
     std::size_t amount = 0;                                                      // how much it waits for
     base::nanos since = 0;                                                       // when it came
@@ -57,24 +59,28 @@ class wait_queue {
     bool empty() const noexcept { return list_.empty(); }
     void push_back(strand& s) noexcept {
         list_.push_back(s);
-        s.queued = true;
+        s.queued.store(true, std::memory_order_relaxed);
     }
     void push_front(strand& s) noexcept {
         list_.push_front(s);
-        s.queued = true;
+        s.queued.store(true, std::memory_order_relaxed);
     }
     void leave(strand& s) noexcept {
-        if (!s.queued) return;
+        if (!s.queued.load(std::memory_order_relaxed)) return;
         strand_list::erase(s);
-        s.queued = false;
+        s.queued.store(false, std::memory_order_release); // pairs with: wait_limited
     }
     strand* front() noexcept { return list_.front(); }
     /// Takes s out, for a grant. False: it has given up; nothing is to be granted to it.
     bool take(strand& s) noexcept {
+        bool ours = true;
+        if (s.multi) {
+            auto how = s.multi->claim(s.index);
+            ours = how != sched::multi_wait::claim_result::lost;
+            if (ours) s.how = how;
+        }
         leave(s);
-        if (!s.multi) return true;
-        s.how = s.multi->claim(s.index);
-        return s.how != sched::multi_wait::claim_result::lost;
+        return ours;
     }
     /// The first who still waits; null: nobody does.
     strand* take() noexcept {
@@ -123,7 +129,7 @@ template <class Lock> struct single {
     static bool abort(void* arg) noexcept {
         auto& w = *static_cast<single*>(arg);
         w.lock.lock();
-        bool ours = w.self.queued;
+        bool ours = w.self.queued.load(std::memory_order_relaxed);
         w.queue.leave(w.self);
         w.lock.unlock();
         return ours;
@@ -204,9 +210,11 @@ MPG_NOINLINE ended wait_limited(Lock& lock, wait_queue& queue, strand& self, con
     if (armed) sched::disarm(timer);
     if (subscribed) l.source->unsubscribe(on_done);
     if (winner == by_grant) return ended::granted;
-    lock.lock();
-    queue.leave(self);
-    lock.unlock();
+    if (self.queued.load(std::memory_order_acquire)) { // pairs with: leave
+        lock.lock();
+        queue.leave(self);
+        lock.unlock();
+    }
     return winner == by_timer ? ended::timeout : winner == by_context ? ended::cancelled : ended::withdrawn;
 }
 
