@@ -158,6 +158,7 @@ set(MPG_HEADERS
     include/mpg/sched/unwound.hpp
     include/mpg/sched/wait.hpp
     include/mpg/sched/wait_reason.hpp
+    include/mpg/sched/whole.hpp
     include/mpg/sched/yield.hpp
     include/mpg/scope.hpp
     include/mpg/select.hpp

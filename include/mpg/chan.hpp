@@ -16,3 +16,4 @@
 #include <mpg/chan/chan.hpp>
 #include <mpg/chan/elastic.hpp>
 #include <mpg/chan/status.hpp>
+#include <mpg/sched/whole.hpp>

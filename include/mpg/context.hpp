@@ -12,3 +12,4 @@
 #pragma once
 
 #include <mpg/cancel/context.hpp>
+#include <mpg/sched/whole.hpp>

@@ -8,3 +8,4 @@
 #pragma once
 
 #include <mpg/cancel/scope.hpp>
+#include <mpg/sched/whole.hpp>

@@ -15,3 +15,4 @@
 
 #include <mpg/chan/select.hpp>
 #include <mpg/chan/select_set.hpp>
+#include <mpg/sched/whole.hpp>

@@ -10,6 +10,7 @@
 // How a strand waits in a queue: <mpg/sync/waiting.hpp>.
 #pragma once
 
+#include <mpg/sched/whole.hpp>
 #include <mpg/sync/barrier.hpp>
 #include <mpg/sync/condition_variable.hpp>
 #include <mpg/sync/latch.hpp>

@@ -11,4 +11,5 @@
 #include <mpg/sched/task_local.hpp>
 #include <mpg/sched/this_task.hpp>
 #include <mpg/sched/thread_lock.hpp>
+#include <mpg/sched/whole.hpp>
 #include <mpg/sched/yield.hpp>

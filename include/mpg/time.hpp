@@ -19,3 +19,4 @@
 #include <mpg/chan/ticker.hpp>
 #include <mpg/chan/timer.hpp>
 #include <mpg/sched/sleep.hpp>
+#include <mpg/sched/whole.hpp>

@@ -211,6 +211,12 @@ TEST(model_channel, mutants_are_found) {
                          // Who sees the close by a peek takes the lock; who does not is right, whatever else he sees.
                          "close: store release, without release",
                          "looks_receivable: load acquire, without acquire", // the one of closed, which comes last
+                         // Of a waiter that was dropped. A select that sees it without the lock gives up the waiter's
+                         // memory, links included: they are no words of the checker.
+                         "erase: store release, late",
+                         "erase: store release, without release",
+                         // The others who read it hold the lock, which comes after it.
+                         "push_back: store relaxed, late",
                      });
 }
 

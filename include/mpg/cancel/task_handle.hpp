@@ -111,6 +111,7 @@ class join_state {
 
     /// By the run, at its end. True: no handle is left, so the frame is the run's. Else the frame may be gone.
     [[nodiscard]] bool finish() noexcept {
+        base::holds_one_more(); // others may spin until closed or let_go is set
         // acq_rel: pairs with done, enter, done_channel, drop. An addition, for each bit is set once.
         std::uintptr_t s = state_.fetch_add(is_done, std::memory_order_acq_rel);
         if (s & has_channel) [[unlikely]] close(*channel_.load(std::memory_order_acquire));
@@ -123,6 +124,7 @@ class join_state {
                 w->let_go.store(true, std::memory_order_release); // pairs with: wait
             }
         }
+        base::holds_one_less();
         return s & is_dropped;
     }
     /// By the handle, when it lets go. True: the run has ended, so the frame is the handle's.

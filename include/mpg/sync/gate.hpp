@@ -15,6 +15,7 @@
 
 #include <mpg/base/atomic.hpp>
 #include <mpg/base/config.hpp>
+#include <mpg/base/spinlock.hpp>
 #include <mpg/sync/waiting.hpp>
 
 #include <cstdint>
@@ -53,12 +54,13 @@ class gate {
                     continue;
                 }
                 next |= locked;
+                base::holds_one_more();
             }
             // acq_rel: what was done before the changes is visible to who sees the zero: pairs with itself,
             // is_open, wait.
-            if (!word_.compare_exchange_weak(s, next, std::memory_order_acq_rel)) continue;
-            if (opens) open();
-            return true;
+            bool changed = word_.compare_exchange_weak(s, next, std::memory_order_acq_rel);
+            if (opens) changed ? open() : base::holds_one_less();
+            if (changed) return true;
         }
     }
     /// Waits until the count is zero. May suspend.
@@ -78,8 +80,9 @@ class gate {
         }
     }
 
-    // For sync::wait.
+    // For sync::wait. The lock bit is a spinlock's: who holds it is not stopped.
     void lock() noexcept {
+        base::holds_one_more();
         for (std::uint64_t s = word_.load(std::memory_order_relaxed);;) {
             if (s & locked)
                 s = pause_and_load();
@@ -90,6 +93,7 @@ class gate {
     void unlock() noexcept {
         std::uint64_t gone = queue_.empty() ? locked | has_waiters : locked;
         word_.fetch_and(~gone, std::memory_order_acq_rel); // pairs with: lock, wait
+        base::holds_one_less();
     }
 
   private:

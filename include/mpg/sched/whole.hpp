@@ -1,0 +1,7 @@
+// All that the rooms above declare of this room and use, defined: so every door includes it, and a
+// translation unit that includes a single door can be linked.
+#pragma once
+
+#include <mpg/sched/stop.hpp>
+#include <mpg/sched/timers.hpp>
+#include <mpg/sched/unwind.hpp>

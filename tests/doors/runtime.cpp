@@ -1,0 +1,5 @@
+#include <mpg/runtime.hpp>
+
+int main() {
+    return mpg::run([] { return 0; });
+}
