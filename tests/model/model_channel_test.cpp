@@ -205,18 +205,20 @@ TEST(model_select, between_a_sender_and_a_receiver) { expect_holds(select_betwee
 
 TEST(model_channel, mutants_are_found) {
     expect_survivors("chan/core.hpp",
-                     {send_and_receive<0>, send_and_receive<1>, close_ends_a_receiver<0>, close_ends_a_receiver<1>, 
-                      peek_at_a_buffer, peek_at_a_sender},
+                     {send_and_receive<0>, send_and_receive<1>, close_ends_a_receiver<0>, close_ends_a_receiver<1>,
+                      peek_at_a_buffer, peek_at_a_sender, select_gets_both<0>, select_meets_select, select_between},
                      {
                          // Who sees the close by a peek takes the lock; who does not is right, whatever else he sees.
                          "close: store release, without release",
                          "looks_receivable: load acquire, without acquire", // the one of closed, which comes last
-                         // Of a waiter that was dropped. A select that sees it without the lock gives up the waiter's
-                         // memory, links included: they are no words of the checker.
+                         // A wrong "full" needs a channel that has room and that the caller knows to have room; then
+                         // the word itself does not go back.
+                         "looks_sendable: load acquire, without acquire",
+                         "looks_sendable: load acquire, without acquire",
+                         "roll: store relaxed, late", // a throw of the dice more or less
+                         // What comes in between is the queue's size, of which nobody makes more than a peek.
                          "erase: store release, late",
-                         "erase: store release, without release",
-                         // The others who read it hold the lock, which comes after it.
-                         "push_back: store relaxed, late",
+                         "push_back: store relaxed, late", // who reads it without the lock has been linked before
                      });
 }
 
