@@ -1,5 +1,7 @@
 // What Go's own tests try (test/chan, runtime/chan_test.go, sync, context, time), told anew for this library,
 // where the other tests here do not tell it already.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/mpg.hpp>
