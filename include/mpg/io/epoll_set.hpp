@@ -182,6 +182,12 @@ class epoll_set {
         return r >= 0 ? r : -errno;
     }
 
+    /// After the strands were readied: else, for a moment, nobody would wait and nobody be ready, which is a
+    /// deadlock to whoever looks.
+    void stop_waiting(int n) noexcept {
+        waiting_.fetch_sub(static_cast<std::uint32_t>(n), std::memory_order_release); // pairs with: busy
+    }
+
     epoll_slot* take() noexcept {
         lock_.lock();
         epoll_slot* s = free_;
@@ -244,12 +250,11 @@ inline void epoll_slot::cancel(operation& op) noexcept {
     lock.lock();
     operation*& place = op.way == direction::read ? reader : writer;
     const bool mine = place == &op;
-    if (mine) {
-        place = nullptr;
-        set->waiting_.fetch_sub(1, std::memory_order_release); // pairs with: busy
-    }
+    if (mine) place = nullptr;
     lock.unlock();
-    if (mine) op.finish(-ECANCELED);
+    if (!mine) return;
+    op.finish(-ECANCELED);
+    set->stop_waiting(1); // the kicker's lock keeps the strand in its turn, and so the set
 }
 
 inline int epoll_slot::report(std::uint32_t events, std::uint32_t of_generation) noexcept {
@@ -269,10 +274,10 @@ inline int epoll_slot::report(std::uint32_t events, std::uint32_t of_generation)
         if (says_go(bits, direction::write)) w = std::exchange(writer, nullptr);
     }
     const int n = (r != nullptr) + (w != nullptr);
-    if (n) set->waiting_.fetch_sub(static_cast<std::uint32_t>(n), std::memory_order_release);
     lock.unlock();
     if (r) r->finish(try_again);
     if (w) w->finish(try_again);
+    if (n) set->stop_waiting(n);
     return n;
 }
 
@@ -281,10 +286,10 @@ inline int epoll_slot::flush() noexcept {
     operation* r = std::exchange(reader, nullptr);
     operation* w = std::exchange(writer, nullptr);
     const int n = (r != nullptr) + (w != nullptr);
-    if (n) set->waiting_.fetch_sub(static_cast<std::uint32_t>(n), std::memory_order_release);
     lock.unlock();
     if (r) r->finish(try_again);
     if (w) w->finish(try_again);
+    if (n) set->stop_waiting(n);
     return n;
 }
 
