@@ -53,23 +53,29 @@ constexpr void format_date(std::int64_t unix_seconds, char* out) noexcept {
     for (unsigned k = 0; k < 4; ++k) out[25 + k] = " GMT"[k];
 }
 
-/// The current date; one per connection, so that nothing is shared. 5 ns while the second is the same: the
-/// coarse clock, which may be a few milliseconds behind.
+/// The current date, ready for a header; one per connection, so that nothing is shared. 5 ns while the second
+/// is the same: the coarse clock, which may be a few milliseconds behind.
 class date_cache {
   public:
-    std::string_view now() noexcept {
+    /// "Date: ...\r\n"
+    std::string_view line() noexcept { return ok_and_line().substr(status.size()); }
+    /// The status line of a 200 in front of it.
+    std::string_view ok_and_line() noexcept {
         ::timespec t;
         ::clock_gettime(CLOCK_REALTIME_COARSE, &t);
         if (t.tv_sec != second_) {
             second_ = t.tv_sec;
-            format_date(second_, text_);
+            format_date(second_, text_ + status.size() + name.size());
         }
-        return {text_, date_size};
+        return {text_, sizeof text_ - 1};
     }
 
   private:
+    static constexpr std::string_view status = "HTTP/1.1 200 OK\r\n", name = "Date: ";
+
     std::int64_t second_ = -1;
-    char text_[date_size];
+    char text_[status.size() + name.size() + date_size + 2 + 1] =
+        "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 };
 
 } // namespace mpg::http::detail

@@ -204,33 +204,33 @@ class response {
 
     /// The header, behind what waits to be sent. whole: the body ends with what is in the buffer.
     void commit(bool whole = false) {
+        using namespace std::string_view_literals;
         if (committed_) return;
         committed_ = true;
         if (whole && !length_ && !(head_only_ && written_ == 0)) length_ = written_;
         std::string& out = wire_.out();
         if (status_ == 200) {
-            out += "HTTP/1.1 200 OK\r\n";
+            const std::string_view ok = date_.ok_and_line();
+            out += own_date_ ? ok.substr(0, ok.find('\n') + 1) : ok;
         } else {
-            out += "HTTP/1.1 ";
+            out += "HTTP/1.1 "sv;
             detail::append_number(out, static_cast<std::uint64_t>(status_));
-            ((out += ' ') += reason_phrase(status_)) += "\r\n";
+            ((out += ' ') += reason_phrase(status_)) += "\r\n"sv;
+            if (!own_date_) out += date_.line();
         }
-        if (!own_date_) ((out += "Date: ") += date_.now()) += "\r\n";
         out += buffers_.fields;
         if (status_ == 101) {
             keep_alive_ = false;
-            out += "\r\n";
+            out += "\r\n"sv;
             return;
         }
         if (status_ == 304 || detail::status_has_body(status_)) {
             if (length_) {
-                out += "Content-Length: ";
-                detail::append_number(out, *length_);
-                out += "\r\n";
+                append_length(out);
             } else if (detail::status_has_body(status_) && !whole) {
                 if (minor_ >= 1) {
                     chunked_ = !head_only_;
-                    out += "Transfer-Encoding: chunked\r\n";
+                    out += "Transfer-Encoding: chunked\r\n"sv;
                 } else {
                     keep_alive_ = false;
                 }
@@ -238,10 +238,19 @@ class response {
         }
         if (last_ones_.load(std::memory_order_relaxed)) keep_alive_ = false;
         if (!keep_alive_)
-            out += "Connection: close\r\n";
+            out += "Connection: close\r\n"sv;
         else if (minor_ == 0)
-            out += "Connection: keep-alive\r\n";
-        out += "\r\n";
+            out += "Connection: keep-alive\r\n"sv;
+        out += "\r\n"sv;
+    }
+    void append_length(std::string& out) const {
+        constexpr std::string_view name = "Content-Length: ";
+        char line[name.size() + 20 + 2];
+        std::copy(name.begin(), name.end(), line);
+        char* end = std::to_chars(line + name.size(), line + sizeof line - 2, *length_).ptr;
+        *end++ = '\r';
+        *end++ = '\n';
+        out.append(line, static_cast<std::size_t>(end - line));
     }
 
     /// What is in the buffer and then `data`, as one chunk if chunked. Large data is sent at once.
