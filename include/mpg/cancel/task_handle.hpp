@@ -8,6 +8,7 @@
 #include <mpg/cancel/context.hpp>
 #include <mpg/chan/chan.hpp>
 #include <mpg/sched/go.hpp>
+#include <mpg/sched/run_in_place.hpp>
 
 #include <exception>
 #include <memory>
@@ -257,7 +258,7 @@ template <class R> class [[nodiscard]] task {
     /// std::system_error(invalid_argument) when it is not joinable. Throws unwound when the task was unwound. Suspends.
     R join() {
         check();
-        state_->wait();
+        if (!state_->done() && !sched::run_in_place(record_)) state_->wait();
         return take();
     }
     /// As join; when ctx is done first, throws std::system_error(ctx.err()) and the task stays joinable.

@@ -146,6 +146,28 @@ MPG_ALWAYS_INLINE void arrived([[maybe_unused]] execution& self) noexcept {
 #endif
 }
 
+/// What of a thread belongs to the execution that runs on it.
+struct thread_state {
+    exception_state exceptions;
+    int error = 0;
+    fp_control fp;
+};
+/// A call that is an execution of its own begins on the stack of another, whose state is kept meanwhile; and ends, maybe
+/// on another thread.
+MPG_NOINLINE inline void begin_nested(thread_state& kept, const thread_anchor& anchor) noexcept {
+    kept.exceptions = *anchor.exceptions;
+    *anchor.exceptions = {};
+    kept.error = *anchor.error;
+    *anchor.error = 0;
+    detail::exchange_fp(kept.fp, fp_control{});
+}
+MPG_NOINLINE inline void end_nested(const thread_state& kept, const thread_anchor& anchor) noexcept {
+    *anchor.exceptions = kept.exceptions;
+    *anchor.error = kept.error;
+    fp_control left;
+    detail::exchange_fp(left, kept.fp);
+}
+
 /// Suspends `from`, which runs on the thread of `anchor`, and resumes `to`. `ends`: from will never be resumed.
 /// Returns when from is resumed, maybe on another thread: the caller must look up anything of the thread afresh.
 MPG_NOINLINE inline void switch_execution(execution& from, execution& to, const thread_anchor& anchor,

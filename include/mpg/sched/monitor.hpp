@@ -131,7 +131,7 @@ class monitor {
             s.slices = slices;
             s.since = now;
             s.cpu = -1;
-            if (m && p.ring.size() != 0) {
+            if (m && ordinary_work(p, now)) {
                 if (now - s.slice_since >= hand_over_slice)
                     p.attention.fetch_or(attention::slice, std::memory_order_relaxed);
                 else

@@ -3,6 +3,9 @@
 // Go's runq (src/runtime/proc.go). head_ is advanced by compare-exchange by whoever takes; tail_ is stored by the owner
 // only. A slot between head_ and tail_ is written before tail_ is released and not overwritten before head_ has passed
 // it, so a taker that wins its exchange on head_ has read valid slots; one that loses throws away what it read.
+//
+// The owner may take a task out again that it has pushed lately (take_back). In its upper half head_ has a turn and a
+// busy bit: while it is set nobody takes, and a thief that has read head_ before fails, for the turn is another one.
 #pragma once
 
 #include <mpg/base/atomic.hpp>
@@ -24,25 +27,46 @@ template <std::uint32_t Capacity> class basic_run_queue {
     /// Owner only. False: full.
     bool push(task* t) noexcept {
         std::uint32_t tail = tail_.load(std::memory_order_relaxed);
-        if (tail - head_.load(std::memory_order_acquire) >= capacity) return false; // pairs with: pop, steal
+        if (tail - index(head_.load(std::memory_order_acquire)) >= capacity) return false; // pairs with: pop, steal
         slots_[tail % capacity].store(t, std::memory_order_relaxed);
         tail_.store(tail + 1, std::memory_order_release); // pairs with: pop, take, size
         return true;
     }
     /// Owner only. alone: no other P exists, so nobody steals and a plain store does.
     task* pop(bool alone) noexcept {
-        std::uint32_t head = head_.load(std::memory_order_relaxed);
+        std::uint64_t head = head_.load(std::memory_order_relaxed);
         for (;;) {
-            if (head == tail_.load(std::memory_order_relaxed)) return nullptr;
-            task* t = slots_[head % capacity].load(std::memory_order_relaxed);
+            if (index(head) == tail_.load(std::memory_order_relaxed)) return nullptr;
+            task* t = slots_[index(head) % capacity].load(std::memory_order_relaxed);
             if (alone) {
-                head_.store(head + 1, std::memory_order_release);
+                head_.store(advanced(head, 1), std::memory_order_release);
                 return t;
             }
             // release: the slot was read before it may be overwritten; pairs with: push.
-            if (head_.compare_exchange_weak(head, head + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
+            if (head_.compare_exchange_weak(head, advanced(head, 1), std::memory_order_acq_rel,
+                                            std::memory_order_relaxed))
                 return t;
         }
+    }
+    /// Owner only: takes t out again if it is among those pushed last. What was pushed after it moves up.
+    bool take_back(const task* t, bool alone) noexcept {
+        const std::uint32_t tail = tail_.load(std::memory_order_relaxed);
+        std::uint64_t head = head_.load(std::memory_order_relaxed);
+        const std::uint32_t size = tail - index(head), most = size < look_back ? size : look_back;
+        std::uint32_t back = 1; // how far from the tail
+        while (back <= most && slots_[(tail - back) % capacity].load(std::memory_order_relaxed) != t) ++back;
+        if (back > most) return false;
+        if (!alone)
+            // acquire: what follows comes after it. From here on nobody else changes head_.
+            while (!head_.compare_exchange_weak(head, head + busy, std::memory_order_acquire,
+                                                std::memory_order_relaxed))
+                if (tail - index(head) < back) return false; // it was taken meanwhile
+        for (; back > 1; --back)
+            slots_[(tail - back) % capacity].store(
+                slots_[(tail - back + 1) % capacity].load(std::memory_order_relaxed), std::memory_order_relaxed);
+        tail_.store(tail - 1, std::memory_order_relaxed);
+        if (!alone) head_.store(head + turn, std::memory_order_release); // pairs with: take, size
+        return true;
     }
     /// Owner only, of a full ring: takes the older half out. out must have room for capacity / 2.
     std::uint32_t take_half(task** out) noexcept { return take(out, capacity / 2); }
@@ -50,31 +74,39 @@ template <std::uint32_t Capacity> class basic_run_queue {
     std::uint32_t steal(task** out) noexcept { return take(out, capacity); }
     /// Any thread; a recent value.
     std::uint32_t size() const noexcept {
-        std::uint32_t head = head_.load(std::memory_order_acquire);
+        std::uint32_t head = index(head_.load(std::memory_order_acquire));
         std::uint32_t tail = tail_.load(std::memory_order_acquire); // pairs with: push
         return tail - head <= capacity ? tail - head : 0;
     }
-    std::uint32_t head() const noexcept { return head_.load(std::memory_order_relaxed); }
+    std::uint32_t head() const noexcept { return index(head_.load(std::memory_order_relaxed)); }
 
   private:
+    static constexpr std::uint64_t busy = std::uint64_t{1} << 32, turn = 2 * busy;
+    static constexpr std::uint32_t look_back = 16;
+    static std::uint32_t index(std::uint64_t head) noexcept { return static_cast<std::uint32_t>(head); }
+    static std::uint64_t advanced(std::uint64_t head, std::uint32_t n) noexcept {
+        return (head & ~(busy - 1)) | static_cast<std::uint32_t>(index(head) + n);
+    }
+
     std::uint32_t take(task** out, std::uint32_t most) noexcept {
         for (;;) {
-            std::uint32_t head = head_.load(std::memory_order_acquire);
+            std::uint64_t head = head_.load(std::memory_order_acquire); // pairs with: take_back
+            if (head & busy) return 0;
             std::uint32_t tail = tail_.load(std::memory_order_acquire); // pairs with: push
-            std::uint32_t n = tail - head;
-            if (n == 0) return 0;
-            if (n > capacity) continue; // the two were read apart
+            std::uint32_t n = tail - index(head);
+            if (n == 0 || n > capacity) return 0; // more: the two were read apart, so the owner is at it
             n -= n / 2;
             if (n > most) n = most;
             for (std::uint32_t i = 0; i < n; ++i)
-                out[i] = slots_[(head + i) % capacity].load(std::memory_order_relaxed);
+                out[i] = slots_[(index(head) + i) % capacity].load(std::memory_order_relaxed);
             // release: the slots were read before they may be overwritten; pairs with: push.
-            if (head_.compare_exchange_strong(head, head + n, std::memory_order_acq_rel, std::memory_order_relaxed))
+            if (head_.compare_exchange_strong(head, advanced(head, n), std::memory_order_acq_rel,
+                                              std::memory_order_relaxed))
                 return n;
         }
     }
 
-    alignas(base::cache_line) base::atomic<std::uint32_t> head_{0}; // owner and thieves
+    alignas(base::cache_line) base::atomic<std::uint64_t> head_{0}; // turns, busy, index; owner and thieves
     alignas(base::cache_line) base::atomic<std::uint32_t> tail_{0}; // the owner writes
     std::array<base::atomic<task*>, capacity> slots_{};
 };

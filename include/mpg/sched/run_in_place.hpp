@@ -1,0 +1,75 @@
+// Joining a task that has not started: it is called on the stack of who joins.
+//
+// Who waits for the end of one task, and for nothing else, cannot go on before; so the task may as well run on its stack,
+// and fork-join costs a call and no switch. The task stays a task: it has its record, name and locals, errno, exceptions
+// and rounding mode are its own, and when it parks, the stack rests with it and its host. The host counts as waiting; it
+// is on no queue, and goes on when the call returns, perhaps on another thread. A stop leaves it alone and withdraws the
+// task instead.
+//
+// Only a task that this P has pushed lately is taken (run_queue::take_back): what a fork leaves that joins its parts one
+// after the other. Half of the stack must be left.
+#pragma once
+
+#include <mpg/sched/switch.hpp>
+
+namespace mpg::sched {
+
+inline constexpr park_ops hosting{wait_reason::join, nullptr, [](void*) noexcept { return false; }};
+
+/// Takes t for the current task. False: it is not to be had.
+inline bool take_in_place(machine* m, task* host, task* t, const char* here) noexcept {
+    runtime_section inside;
+    processor* p = m->p;
+    if (!p || t->rt != m->rt || m->locked || host->blocking != 0 || !host->stack ||
+        p->attention.load(std::memory_order_relaxed) != 0 || t->get_state() != task_state::fresh || t->bound)
+        return false;
+    const fiber::stack_pool& pool = m->rt->stacks;
+    if (here < host->stack + pool.guard_bytes() + (pool.slot_bytes() - pool.guard_bytes()) / 2) return false;
+    if (!p->ring.take_back(t, p->alone)) return false;
+    bump(p->tick);
+    stamp(m, host);
+    host->wait = &hosting;
+    host->set_state(task_state::waiting);
+    t->stack = host->stack;
+    t->ex = fiber::execution{};
+    t->ex.sanitizer = host->ex.sanitizer;
+    m->cur = t;
+    t->set_state(task_state::running);
+    return true;
+}
+
+/// The end of a task that ran in place of its host.
+inline void end_in_place(task* host, task* t) noexcept {
+    machine* m = this_machine();
+    enter_runtime(*m);
+    if (t->bound) [[unlikely]] { // it ends with a thread_lock
+        t->bound->locked = false;
+        t->bound = nullptr;
+    }
+    t->wait = nullptr;
+    t->stack = nullptr;
+    t->ex.sanitizer = nullptr;
+    t->set_state(task_state::ended);
+    retire(m, t);
+    m->cur = host;
+    host->wait = nullptr;
+    host->set_state(task_state::running);
+    leave_runtime(*m);
+}
+
+/// Runs t to its end if it was started last here and has not begun. False: nothing was done.
+MPG_NOINLINE inline bool run_in_place(task* t) noexcept {
+    machine* m = this_machine();
+    if (!m || !m->rt || m->rt->stopping.load(std::memory_order_relaxed)) return false;
+    task* host = m->cur;
+    if (!take_in_place(m, host, t, static_cast<const char*>(__builtin_frame_address(0)))) return false;
+    fiber::thread_state kept;
+    fiber::begin_nested(kept, m->anchor);
+    t->body(*t, t->closure(), closure_op::run);
+    if (t->extras) [[unlikely]] destroy_extras(t);
+    fiber::end_nested(kept, this_machine()->anchor);
+    end_in_place(host, t);
+    return true;
+}
+
+} // namespace mpg::sched
