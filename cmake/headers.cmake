@@ -134,6 +134,7 @@ set(MPG_HEADERS
     include/mpg/sched/machine.hpp
     include/mpg/sched/monitor.hpp
     include/mpg/sched/options.hpp
+    include/mpg/sched/overflow.hpp
     include/mpg/sched/poller.hpp
     include/mpg/sched/preempt.hpp
     include/mpg/sched/probes.hpp

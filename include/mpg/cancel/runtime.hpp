@@ -165,6 +165,7 @@ class runtime {
   private:
     static const options& check(const options& o) {
         if (o.procs > 4096) throw std::invalid_argument("mpg::options::procs: at most 4096");
+        if (o.guard_size > (std::size_t{1} << 30)) throw std::invalid_argument("mpg::options::guard_size: at most 1 GiB");
         if (o.stack_size > (std::size_t{1} << 30)) throw std::invalid_argument("mpg::options::stack_size: at most 1 GiB");
         return o;
     }

@@ -17,6 +17,7 @@
 // are asleep and only a foreign thread can wake them, it looks once a second whether that thread is still there.
 #pragma once
 
+#include <mpg/sched/overflow.hpp>
 #include <mpg/sched/scheduler.hpp>
 
 #include <linux/membarrier.h>
@@ -323,6 +324,7 @@ inline void find_out_preemption(runtime_state& rt) {
 }
 
 inline void start_monitor(runtime_state& rt) {
+    overflow_handler::install();
     find_out_preemption(rt);
     ::pthread_attr_t attr;
     ::pthread_attr_init(&attr);

@@ -15,6 +15,9 @@ struct options {
     unsigned procs = 0;
     /// Bytes of address space per task; pages are used only when touched.
     std::size_t stack_size = 256 << 10;
+    /// Bytes of the guard below each stack, part of stack_size. A frame larger than it can jump over it unless the code
+    /// is compiled with -fstack-clash-protection.
+    std::size_t guard_size = 4 << 10;
     /// OS threads; reaching it is a fatal error.
     std::size_t max_threads = 10'000;
     /// A task that computes longer while others wait loses its P to them; 0 turns preemption off.

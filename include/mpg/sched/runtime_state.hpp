@@ -38,7 +38,7 @@ struct alignas(base::cache_line) trace_hook {
 };
 
 struct runtime_state {
-    explicit runtime_state(const options& o) : opts(o), stacks(o.stack_size) {
+    explicit runtime_state(const options& o) : opts(o), stacks(o.stack_size, std::max<std::size_t>(o.guard_size, fiber::stack_pool::page)) {
         ::pthread_sigmask(SIG_BLOCK, nullptr, &signal_mask);
     }
     runtime_state(const runtime_state&) = delete;
