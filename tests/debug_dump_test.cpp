@@ -76,7 +76,6 @@ TEST_P(dump_tasks, shows_who_waits_for_what_where_and_who_started_it) {
 }
 
 TEST_P(dump_tasks, shows_stacks_of_tasks_that_run_and_that_block) {
-    if (procs() == 1) return; // the one that computes has the only P
     int pipe[2];
     ASSERT_EQ(::pipe(pipe), 0);
     run([&] {
@@ -96,6 +95,24 @@ TEST_P(dump_tasks, shows_stacks_of_tasks_that_run_and_that_block) {
     });
     ::close(pipe[0]);
     ::close(pipe[1]);
+}
+
+TEST_P(dump_tasks, shows_stacks_of_tasks_that_were_frozen) {
+    if (mpg::base::asan || mpg::base::tsan) return; // nobody is frozen there
+    run([&] {
+        std::atomic<bool> enough{false};
+        mpg::wait_group hogs;
+        for (unsigned i = 0; i < 3 * procs() && i < 12; ++i) hogs.go([&] { computes(enough); });
+        std::string text;
+        if (procs() <= 4) {
+            EXPECT_TRUE(mpg::test::eventually([&] {
+                text = dump();
+                return has_paragraph(text, {"[frozen", "computes("});
+            })) << text;
+        }
+        enough = true;
+        hogs.wait();
+    });
 }
 
 TEST_P(dump_tasks, puts_equal_stacks_together_and_is_quick) {
