@@ -85,8 +85,10 @@ TEST_P(dump_tasks, shows_stacks_of_tasks_that_run_and_that_block) {
         std::string text;
         EXPECT_TRUE(mpg::test::eventually([&] {
             text = dump();
+            // In a system call the frame pointer is not known, so code that has one (as under sanitizers) ends the stack.
+            const bool whole = !mpg::base::asan && !mpg::base::tsan;
             return has_paragraph(text, {"[running]", "computes("}) &&
-                   has_paragraph(text, {"[blocking", "read", "sits_in_a_system_call("});
+                   has_paragraph(text, {"[blocking", "read", whole ? "sits_in_a_system_call(" : ""});
         })) << text;
         enough = true;
         EXPECT_EQ(::write(pipe[1], "x", 1), 1);

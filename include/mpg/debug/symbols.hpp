@@ -147,19 +147,28 @@ class symbolizer {
         return ::dwarf_diename(die);
     }
 
+    static ::Dwarf_Die* unit_of(::Dwfl_Module* module, std::uint64_t pc, ::Dwarf_Addr& bias) {
+        if (::Dwarf_Die* unit = ::dwfl_module_addrdie(module, pc, &bias)) return unit;
+        // It looks in .debug_aranges, which Clang does not write.
+        for (::Dwarf_Die* unit = nullptr; (unit = ::dwfl_module_nextcu(module, unit, &bias));)
+            if (::dwarf_haspc(unit, pc - bias) == 1) return unit;
+        return nullptr;
+    }
+
     void with_dwarf(std::uint64_t pc, std::vector<location>& out) {
         ::Dwfl_Module* module = ::dwfl_addrmodule(dwfl_, pc);
         if (!module) return;
         location at;
-        if (::Dwfl_Line* line = ::dwfl_module_getsrc(module, pc)) {
-            int number = 0;
-            if (const char* file = ::dwfl_lineinfo(line, nullptr, &number, nullptr, nullptr, nullptr)) {
-                at.file = file;
-                at.line = static_cast<unsigned>(number);
-            }
-        }
         ::Dwarf_Addr bias = 0;
-        if (::Dwarf_Die* unit = ::dwfl_module_addrdie(module, pc, &bias)) {
+        if (::Dwarf_Die* unit = unit_of(module, pc, bias)) {
+            if (::Dwarf_Line* line = ::dwarf_getsrc_die(unit, pc - bias)) {
+                int number = 0;
+                const char* file = ::dwarf_linesrc(line, nullptr, nullptr);
+                if (file && ::dwarf_lineno(line, &number) == 0) {
+                    at.file = file;
+                    at.line = static_cast<unsigned>(number);
+                }
+            }
             ::Dwarf_Die* scopes = nullptr;
             int n = ::dwarf_getscopes(unit, pc - bias, &scopes);
             std::unique_ptr<::Dwarf_Die, decltype(&std::free)> own(scopes, &std::free);
