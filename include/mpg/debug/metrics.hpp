@@ -31,7 +31,7 @@ class metrics_writer {
         if (!labels.empty()) ((out_ += '{') += labels) += '}';
         char text[40];
         if constexpr (std::is_floating_point_v<N>)
-            std::snprintf(text, sizeof text, " %.9g\n", n);
+            std::snprintf(text, sizeof text, " %.12g\n", n);
         else
             std::snprintf(text, sizeof text, " %llu\n", static_cast<unsigned long long>(n));
         out_ += text;

@@ -105,8 +105,9 @@ inline void append_json(std::string& out, std::string_view text) {
 /// Slices: from a start to whatever ends the run on that P.
 class trace_text {
   public:
-    trace_text(std::string& out, unsigned process, const trace_rings& rings, symbolizer& symbols)
-        : out_(out), process_(process), rings_(rings), symbols_(symbols) {
+    trace_text(std::string& out, unsigned process, sched::runtime_state& rt, symbolizer& symbols)
+        : out_(out), process_(process), rt_(rt), rings_(*static_cast<trace_rings*>(rt.trace.data)), symbols_(symbols) {
+        const trace_rings& rings = rings_;
         double ticks = static_cast<double>(cpu_ticks() - rings.first_ticks);
         per_tick_ = ticks > 0 ? static_cast<double>(base::now() - rings.first_time) / ticks / 1000 : 0; // us
     }
@@ -115,6 +116,11 @@ class trace_text {
         std::vector<std::vector<trace_entry>> all(rings_.of_p.size() + 1);
         for (std::size_t i = 0; i < rings_.of_p.size(); ++i) rings_.of_p[i]->read(all[i]);
         rings_.others.read(all.back());
+        // Of tasks that are older than the rings: who is still there.
+        sched::for_each_task(rt_, [&](sched::task& t) {
+            record_view view(t);
+            created_[MPG_DEBUG_FIELD(view, id)] = reinterpret_cast<std::uint64_t>(MPG_DEBUG_FIELD(view, created_at));
+        });
         for (auto& ring : all)
             for (auto& e : ring)
                 if (what(e) == sched::trace_event::create) created_[e.a] = e.b;
@@ -191,6 +197,7 @@ class trace_text {
 
     std::string& out_;
     unsigned process_;
+    sched::runtime_state& rt_;
     const trace_rings& rings_;
     symbolizer& symbols_;
     double per_tick_ = 0;
@@ -243,8 +250,7 @@ inline void write_trace(std::ostream& os) {
             unsigned process = 0;
             for (sched::runtime_state* rt : runtimes) {
                 ++process;
-                if (rt->trace.data)
-                    detail::trace_text(out, process, *static_cast<detail::trace_rings*>(rt->trace.data), symbols).write();
+                if (rt->trace.data) detail::trace_text(out, process, *rt, symbols).write();
             }
         });
     });

@@ -25,28 +25,40 @@
 #endif
 #if defined(STAP_PROBE3)
 #define MPG_PROBE1(name, a) STAP_PROBE1(mpg, name, a)
-#define MPG_PROBE2(name, a, b) STAP_PROBE2(mpg, name, a, b)
+#define MPG_PROBE2(name, a, b) do { STAP_PROBE2(mpg, name, a, b); } while (false)
 #define MPG_PROBE3(name, a, b, c) STAP_PROBE3(mpg, name, a, b, c)
 #else
 #define MPG_PROBE1(name, a) static_cast<void>(a)
-#define MPG_PROBE2(name, a, b) static_cast<void>(a), static_cast<void>(b)
-#define MPG_PROBE3(name, a, b, c) static_cast<void>(a), static_cast<void>(b), static_cast<void>(c)
+#define MPG_PROBE2(name, a, b) (static_cast<void>(a), static_cast<void>(b))
+#define MPG_PROBE3(name, a, b, c) (static_cast<void>(a), static_cast<void>(b), static_cast<void>(c))
 #endif
+
+// Compilers judge an asm by the length of its text and would no longer inline the functions that have probes, though a
+// probe is one nop; `asm inline` says so. <sys/sdt.h> does not write that, so it is put in where its macros are expanded:
+// from here to the end of this file.
+#pragma push_macro("__asm__")
+#undef __asm__
+#define __asm__ __asm__ inline
 
 namespace mpg::sched::probe {
 
-MPG_ALWAYS_INLINE void record(runtime_state& rt, trace_event event, std::uint64_t a, std::uint64_t b = 0) noexcept {
-    if (auto* f = rt.trace.record.load(std::memory_order_acquire)) [[unlikely]] // pairs with: the recorder's start
-        f(rt, event, a, b);
+[[gnu::cold]] MPG_NOINLINE inline void record_slow(runtime_state& rt, trace_event event, std::uint64_t a,
+                                                   std::uint64_t b) noexcept {
+    if (auto* f = rt.trace.record.load(std::memory_order_acquire)) f(rt, event, a, b); // pairs with: start_trace
 }
-MPG_ALWAYS_INLINE std::uint32_t number(const processor* p) noexcept { return p ? p->index : ~std::uint32_t{0}; }
+MPG_ALWAYS_INLINE void record(runtime_state& rt, trace_event event, std::uint64_t a, std::uint64_t b = 0) noexcept {
+    if (rt.trace.record.load(std::memory_order_relaxed)) [[unlikely]] record_slow(rt, event, a, b);
+}
 
 MPG_ALWAYS_INLINE void task_create(const task& t) noexcept {
     MPG_PROBE2(task__create, t.id, t.body);
     record(*t.rt, trace_event::create, t.id, reinterpret_cast<std::uint64_t>(t.created_at));
 }
 MPG_ALWAYS_INLINE void task_start(const task& t, [[maybe_unused]] const processor* p) noexcept {
-    MPG_PROBE2(task__start, t.id, number(p));
+    if (p) [[likely]]
+        MPG_PROBE2(task__start, t.id, p->index);
+    else
+        MPG_PROBE2(task__start, t.id, ~std::uint32_t{0});
     record(*t.rt, trace_event::start, t.id);
 }
 MPG_ALWAYS_INLINE void task_block(const task& t, wait_reason why) noexcept {
@@ -75,3 +87,5 @@ MPG_ALWAYS_INLINE void preempt(const task& t, [[maybe_unused]] const processor& 
 }
 
 } // namespace mpg::sched::probe
+
+#pragma pop_macro("__asm__")
