@@ -62,9 +62,9 @@ inline void cancel_record(task* t) noexcept {
 MPG_ALWAYS_INLINE const void* here() noexcept {
     const void* pc;
 #if defined(__x86_64__)
-    asm("leaq 0(%%rip), %0" : "=r"(pc));
+    asm volatile("leaq -1(%%rip), %0" : "=r"(pc)); // within this instruction, not at the next one
 #else
-    asm("adr %0, ." : "=r"(pc));
+    asm volatile("adr %0, ." : "=r"(pc));
 #endif
     return pc;
 }
