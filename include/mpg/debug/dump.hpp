@@ -68,8 +68,17 @@ class task_writer {
         for (const location& l : symbols_.at(pc)) {
             if (l.inlined && is_library(l)) continue;
             std::string s = l.function.empty() ? symbols_.address(pc) : l.function;
-            if (!l.file.empty()) s += " at " + l.file + ":" + std::to_string(l.line);
-            return s;
+            if (!is_library(l)) {
+                if (!l.file.empty()) s += " at " + l.file + ":" + std::to_string(l.line);
+                return s;
+            }
+            // The debug information has no scope for the inlined call here: the next line of the caller's own file.
+            const std::string function = l.function;
+            for (std::uint64_t next = pc + 1; next < pc + 64; ++next)
+                for (const location& n : symbols_.at(next))
+                    if (!is_library(n) && !n.file.empty() && (n.inlined || n.function == function))
+                        return (n.function.empty() ? s : n.function) + " at " + n.file + ":" + std::to_string(n.line);
+            return s + (l.file.empty() ? "" : " at " + l.file + ":" + std::to_string(l.line));
         }
         return place(pc);
     }
