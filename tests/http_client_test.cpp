@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -45,7 +46,10 @@ class scripted_server {
                     if (!n || *n == 0) break;
                     got += mpg::test::text(std::span(piece).first(*n));
                 }
-                requests.push_back(got);
+                {
+                    std::lock_guard lock(mutex_);
+                    requests_.push_back(got);
+                }
                 (void)peer->write(mpg::test::bytes(a));
             }
         });
@@ -55,9 +59,15 @@ class scripted_server {
         task_.done().recv();
     }
     std::string url(std::string_view path = "/") const { return "http://" + address_ + std::string(path); }
-    std::vector<std::string> requests;
+    /// Those that have come so far.
+    std::vector<std::string> requests() const {
+        std::lock_guard lock(mutex_);
+        return requests_;
+    }
 
   private:
+    mutable std::mutex mutex_;
+    std::vector<std::string> requests_; // guarded by mutex_
     mpg::net::tcp_listener listener_;
     std::string address_;
     mpg::task<void> task_;
@@ -165,10 +175,10 @@ TEST_P(http_client, keeps_credentials_on_their_host) {
             {"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + target.url() + "\r\n\r\n"});
         EXPECT_TRUE(
             mpg::http::fetch({.url = first.url(), .headers = {{"Authorization", "secret"}, {"X", "y"}}}));
-        ASSERT_EQ(target.requests.size(), 1u);
-        EXPECT_NE(first.requests[0].find("secret"), std::string::npos);
-        EXPECT_EQ(target.requests[0].find("secret"), std::string::npos);
-        EXPECT_NE(target.requests[0].find("X: y"), std::string::npos);
+        ASSERT_EQ(target.requests().size(), 1u);
+        EXPECT_NE(first.requests()[0].find("secret"), std::string::npos);
+        EXPECT_EQ(target.requests()[0].find("secret"), std::string::npos);
+        EXPECT_NE(target.requests()[0].find("X: y"), std::string::npos);
     });
 }
 

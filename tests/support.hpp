@@ -204,11 +204,9 @@ inline constexpr bool slabs_are_ours = !base::asan && !base::tsan;
 inline constexpr std::size_t mapping_slack = base::tsan ? std::size_t{1} << 20 : 256;
 
 class leak_listener final : public ::testing::EmptyTestEventListener {
-    void OnTestProgramStart(const ::testing::UnitTest&) override {
-        std::thread([] {}).join(); // with the first one ThreadSanitizer starts a thread of its own, which stays
-    }
     void OnTestStart(const ::testing::TestInfo&) override {
-        threads_ = thread_count();
+        // ThreadSanitizer has a thread of its own from the first one on.
+        threads_ = thread_count() + (base::tsan ? 1 : 0);
         fds_ = descriptors();
         maps_ = count_mappings();
     }
