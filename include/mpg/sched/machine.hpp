@@ -56,6 +56,7 @@ struct machine {
     base::atomic<std::uint32_t> relief_tick{0};    // the tick of the P for which it is meant
     machine* next_frozen = nullptr;                // frozen_lock
     bool frozen = false;                           // on the queue, or unlinked from it: its unlinker's
+    bool reserved = false;                         // unlinked by reserve_frozen
     base::atomic<const void*> frozen_at{nullptr};  // the ucontext_t of its task's stack, while the thread waits
     event thaw;                                    // set by who has given p, or lets it go on without
 

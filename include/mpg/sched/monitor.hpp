@@ -13,7 +13,7 @@
 // So runtime_section costs the machine two plain stores and a load, and no fence.
 //
 // When it looks. 20 us after a look that has found something, then twice as long each time, up to 10 ms (or
-// preempt_after). When all Ps have been idle for a second it sleeps until one is woken (wake_monitor); while all tasks
+// preempt_after). When all Ps have been idle for 50 ms it sleeps until one is woken (wake_monitor); while all tasks
 // are asleep and only a foreign thread can wake them, it looks once a second whether that thread is still there.
 #pragma once
 
@@ -52,7 +52,7 @@ class monitor {
         while (!rt_.monitor_ends.load(std::memory_order_acquire)) {
             base::nanos now = base::now();
             const bool idle = rt_.idle_count.load(std::memory_order_seq_cst) == rt_.ps.size() &&
-                              rt_.frozen_count.load(std::memory_order_relaxed) == 0;
+                              rt_.frozen_count.load(std::memory_order_relaxed) == 0 && asked_.empty();
             if (idle) {
                 if (idle_since == 0) idle_since = now;
                 check_deadlock(rt_);
@@ -74,7 +74,7 @@ class monitor {
     }
 
   private:
-    static constexpr base::nanos least = 20'000, deep_after = 1'000'000'000, hand_over_slice = 5'000'000;
+    static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
     // Tasks that have run before may be frozen beyond frozen_most; of these many, most turns go to frozen ones.
     static constexpr std::uint32_t frozen_reserve = 40;
 
@@ -97,7 +97,7 @@ class monitor {
             // Only a thread that nobody tells us of could end the wait of all: look now and then.
             const bool hopeless = rt_.opts.detect_deadlock && all_asleep(rt_) && rt_.live() != 0 &&
                                   rt_.waiting_callers.load(std::memory_order_acquire) != 0;
-            futex_wait(rt_.monitor_word, monitor_asleep, hopeless ? base::now() + deep_after : base::never);
+            futex_wait(rt_.monitor_word, monitor_asleep, hopeless ? base::now() + look_again : base::never);
         }
         rt_.monitor_word.store(monitor_awake, std::memory_order_seq_cst);
     }
@@ -194,9 +194,9 @@ class monitor {
         if (!rt_.retaking) return false;
         // Who gets it? Nothing is allocated while tasks are frozen.
         machine* next = nullptr;
-        if (!ordinary) next = pop_frozen(rt_);
+        if (!ordinary) next = reserve_frozen(rt_);
         if (!next) next = take_spare(rt_);
-        if (!next && rt_.frozen_count.load(std::memory_order_relaxed) != 0) next = pop_frozen(rt_);
+        if (!next && rt_.frozen_count.load(std::memory_order_relaxed) != 0) next = reserve_frozen(rt_);
         if (!next) {
             ensure_spare(rt_);
             next = take_spare(rt_); // maybe it has not parked yet: at the next look
@@ -232,13 +232,13 @@ class monitor {
         const bool capped = frozen >= rt_.frozen_most;
         const bool full = frozen >= rt_.frozen_most + frozen_reserve;
         machine* relief = nullptr;
-        if (frozen != 0 && (!ordinary || (full && ++rotations_ % 8 != 0))) relief = pop_frozen(rt_);
+        if (frozen != 0 && (!ordinary || (full && ++rotations_ % 8 != 0))) relief = reserve_frozen(rt_);
         if (!relief) relief = take_spare(rt_);
         if (!relief && frozen == 0) {
             ensure_spare(rt_);
             relief = take_spare(rt_);
         }
-        if (!relief) relief = pop_frozen(rt_);
+        if (!relief) relief = reserve_frozen(rt_);
         if (!relief) return true; // a spare one is on its way
         if (capped)
             for (auto& p : rt_.ps) p->attention.fetch_or(attention::capped, std::memory_order_relaxed);
@@ -252,10 +252,10 @@ class monitor {
         return true;
     }
     void give_back(machine* m) noexcept {
-        if (m->frozen)
-            push_frozen(rt_, m, true);
-        else
-            put_spare(rt_, m);
+        if (!m->frozen) return put_spare(rt_, m);
+        m->reserved = false;
+        push_frozen(rt_, m, true);
+        rt_.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
     }
 
     /// Machines that have lost their P and now compute without, and reliefs that were not needed.

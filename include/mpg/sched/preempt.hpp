@@ -62,12 +62,25 @@ inline machine* pop_frozen(runtime_state& rt) noexcept {
     return m;
 }
 
+/// As pop_frozen, for the monitor, which keeps the machine until somebody can hand a P over to it. Meanwhile the task
+/// counts as blocking: it is on no queue, and the process is not deadlocked.
+inline machine* reserve_frozen(runtime_state& rt) noexcept {
+    rt.blocking_count.fetch_add(1, std::memory_order_seq_cst);
+    machine* m = pop_frozen(rt);
+    if (m)
+        m->reserved = true;
+    else
+        rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
+    return m;
+}
+
 /// Gives p to a machine that waits for one: frozen and unlinked, or spare and off the list.
 inline void hand_over(processor& p, machine* to) noexcept {
     to->p = &p;
     probe::handoff(*p.rt, p, *to);
     p.m.store(to, std::memory_order_release); // pairs with: the monitor's look at p
     if (to->frozen) {
+        if (std::exchange(to->reserved, false)) p.rt->blocking_count.fetch_sub(1, std::memory_order_seq_cst);
         to->frozen = false;
         to->thaw.set();
     } else {
@@ -91,8 +104,8 @@ inline bool thaw_one(machine* m, base::nanos now) noexcept {
 
 /// Lets all frozen tasks go on without a P.
 inline void thaw_all(runtime_state& rt) noexcept {
-    while (machine* f = pop_frozen(rt)) {
-        rt.blocking_count.fetch_add(1, std::memory_order_acq_rel);
+    while (machine* f = reserve_frozen(rt)) { // and stays counted: a surplus machine is
+        f->reserved = false;
         f->frozen = false;
         f->retaken.store(retake::surplus, std::memory_order_relaxed); // its thread waits, and is the only other writer
         f->thaw.set();

@@ -40,8 +40,12 @@ MPG_NOINLINE inline void ready_elsewhere(task* t) noexcept {
     runtime_section here;
     probe::task_ready(*t);
     if (t->blocking != 0) {
+        runtime_state& rt = *t->rt;
+        const bool own = here.m && here.m->rt == &rt;
+        if (!own) rt.pins.fetch_add(1, std::memory_order_relaxed); // as in inject
         t->set_state(task_state::blocking);
-        push_job(*t->rt, t);
+        push_job(rt, t);
+        if (!own) unpin(rt);
     } else {
         t->set_state(task_state::runnable);
         inject(*t->rt, t);

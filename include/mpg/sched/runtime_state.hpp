@@ -102,6 +102,7 @@ struct runtime_state {
     base::atomic<std::uint64_t> preemptions{0}, retakes{0};
     base::atomic<std::uint32_t> monitor_word{monitor_awake}; // the monitor sleeps here; see monitor.hpp
     base::atomic<bool> monitor_ends{false};
+    base::atomic<bool> deadlock_reported{false};
     ::pthread_t monitor_thread{};
     bool has_monitor = false;
 
