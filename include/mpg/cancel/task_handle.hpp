@@ -329,6 +329,7 @@ task<R> cancel_spawn_on(sched::runtime_state& rt, const void* created_at, F&& f,
         sched::drop_record(record);
     };
     if (rt.stopping.load(std::memory_order_relaxed)) [[unlikely]] { // as a task that never started
+        if (rt.forked.load(std::memory_order_relaxed)) sched::used_after_fork();
         t->body(*t, t->closure(), sched::closure_op::destroy);
         t->set_state(sched::task_state::ended);
         sched::drop_record(t);

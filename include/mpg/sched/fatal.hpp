@@ -24,6 +24,11 @@ inline void write_all(int fd, const std::string& text) noexcept {
     ::_exit(2);
 }
 
+/// A task is started, or somebody waits, in a child of fork().
+[[noreturn]] MPG_NOINLINE inline void used_after_fork() noexcept {
+    fatal("the runtime was used in a child of fork(); what works there is exec, _exit, and a runtime of its own");
+}
+
 inline std::string name_of(const task& t) {
     if (!t.rt) return {};
     std::lock_guard hold(t.rt->names_lock);

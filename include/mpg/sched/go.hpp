@@ -95,6 +95,7 @@ inline runtime_state& runtime_for_new_work() {
 template <class F, class... A> void go_on(runtime_state& rt, const void* created_at, F&& f, A&&... args) {
     using closure = bound_call_for<F, A...>;
     if (rt.stopping.load(std::memory_order_relaxed)) [[unlikely]] {
+        if (rt.forked.load(std::memory_order_relaxed)) used_after_fork();
         closure destroyed(std::forward<F>(f), std::forward<A>(args)...); // as a task that never started
         return;
     }

@@ -112,6 +112,7 @@ struct runtime_state {
 
     // Stopping; see stop.hpp.
     alignas(base::cache_line) base::atomic<bool> stopping{false};
+    base::atomic<bool> forked{false}; // this process is a child: no thread of the runtime is in it; see registry
     base::atomic<std::uint32_t> stopped_ps{0};
     base::atomic<bool> abandoned{false}; // something did not end in time: nothing may be freed
     event stopped;
@@ -135,6 +136,10 @@ struct runtime_state {
 inline void unpin(runtime_state& rt) noexcept { rt.pins.fetch_sub(1, std::memory_order_release); } // pairs with: await_unpinned
 
 /// The runtimes that are alive, oldest first; the first is the default one for plain threads.
+///
+/// A child of fork() has none of their threads, and shares their rings with its parent. There they are marked as forked
+/// and stopping: who starts a task or waits is told (sched::used_after_fork), and what does neither, as exec and _exit,
+/// works. The child may start a runtime of its own.
 class [[gnu::visibility("default")]] registry {
   public:
     static registry& instance() noexcept {
@@ -173,6 +178,18 @@ class [[gnu::visibility("default")]] registry {
     }
 
   private:
+    registry() {
+        ::pthread_atfork([] { instance().lock_.lock(); }, [] { instance().lock_.unlock(); },
+                         [] {
+                             registry& r = instance();
+                             for (runtime_state* rt = r.first_; rt; rt = rt->next_alive) {
+                                 rt->forked.store(true, std::memory_order_relaxed);
+                                 rt->stopping.store(true, std::memory_order_relaxed);
+                             }
+                             r.first_ = nullptr;
+                             r.lock_.unlock();
+                         });
+    }
     base::spinlock lock_;
     runtime_state* first_ = nullptr;
 };

@@ -99,6 +99,10 @@ inline void await_unpinned(runtime_state& rt) noexcept {
 
 /// Ends all tasks and machines. From a thread that is none of rt's. Afterwards rt may be deleted unless abandoned.
 inline void stop_runtime(runtime_state& rt) {
+    if (rt.forked.load(std::memory_order_relaxed)) { // there is nothing to end; its memory stays as it is
+        rt.abandoned.store(true, std::memory_order_relaxed);
+        return;
+    }
     rt.stopping.store(true, std::memory_order_seq_cst);
     registry::instance().remove(rt);
     for (auto& p : rt.ps) p->attention.fetch_or(attention::stop, std::memory_order_seq_cst);

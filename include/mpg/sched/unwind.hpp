@@ -22,6 +22,7 @@ inline constexpr std::uint16_t most_swallowed = 100;
 }
 
 MPG_NOINLINE inline void suspension_point_slow(task* t) {
+    if (t->rt && t->rt->forked.load(std::memory_order_relaxed)) used_after_fork();
     if (t->is_thread() || t->no_unwind != 0 || std::uncaught_exceptions() != 0) return;
     if (t->swallowed >= most_swallowed) give_up_task(t);
     throw unwound();
