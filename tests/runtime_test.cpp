@@ -259,4 +259,26 @@ TEST(runtime_procs, may_be_many_more_than_cpus) {
     });
 }
 
+TEST(runtime_memory, stacks_that_are_not_used_any_more_are_given_back_when_all_is_idle) {
+    mpg::options o;
+    o.procs = 2;
+    mpg::run(o, [] {
+        constexpr std::size_t tasks = 5000;
+        auto resident = [] { return mpg::runtime::current()->stats().stack_bytes_resident_estimate; };
+        {
+            mpg::chan<void> gate;
+            mpg::wait_group ended;
+            for (std::size_t i = 0; i < tasks; ++i) ended.go([gate] { gate.recv(); });
+            ASSERT_TRUE(mpg::test::eventually([&] { return mpg::runtime::current()->stats().tasks_waiting >= tasks; }));
+            EXPECT_GE(resident(), tasks * 4096);
+            gate.close();
+            ended.wait();
+        }
+        for (int i = 0; resident() > tasks * 4096 / 4; ++i) {
+            ASSERT_LT(i, 600) << resident();
+            mpg::sleep_for(std::chrono::milliseconds(100)); // idle meanwhile
+        }
+    });
+}
+
 } // namespace

@@ -83,12 +83,12 @@ class stack_pool {
         free_.insert(free_.end(), stacks, stacks + n); // never allocates: carve reserved the room
     }
     /// Gives the pages of idle stacks beyond `keep` back to the system, contiguous ones in one call. For a
-    /// housekeeper: the lock is held during the system calls of at most 1024 stacks.
-    void trim(std::size_t keep) noexcept {
+    /// housekeeper: the lock is held during the system calls of at most 1024 stacks. How many it has given back.
+    std::size_t trim(std::size_t keep) noexcept {
         std::lock_guard hold(lock_);
         if (free_.size() <= keep + trimmed_) {
             trimmed_ = std::min(trimmed_, free_.size());
-            return;
+            return 0;
         }
         // The coldest stand in front; [0, trimmed_) have no pages already.
         std::size_t n = std::min<std::size_t>(free_.size() - keep - trimmed_, 1024);
@@ -103,6 +103,7 @@ class stack_pool {
             it = end;
         }
         trimmed_ += n;
+        return n;
     }
 
     std::size_t slot_bytes() const noexcept { return slot_; }

@@ -14,7 +14,8 @@
 //
 // When it looks. 20 us after a look that has found something, then twice as long each time, up to 10 ms (or
 // preempt_after). When all Ps have been idle for 50 ms it sleeps until one is woken (wake_monitor); while all tasks
-// are asleep and only a foreign thread can wake them, it looks once a second whether that thread is still there.
+// are asleep and only a foreign thread can wake them, it looks once a second whether that thread is still there. Before it
+// sleeps it gives the pages of stacks back that are not in use.
 #pragma once
 
 #include <mpg/sched/overflow.hpp>
@@ -56,7 +57,8 @@ class monitor {
             if (idle) {
                 if (idle_since == 0) idle_since = now;
                 check_deadlock(rt_);
-                if (now - idle_since > deep_after) {
+                const bool trimmed = rt_.stacks.trim(kept_stacks) != 0;
+                if (!trimmed && now - idle_since > deep_after) {
                     sleep_deeply();
                     pause = least;
                     idle_since = 0;
@@ -75,6 +77,7 @@ class monitor {
 
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
+    static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
     // Tasks that have run before may be frozen beyond frozen_most; of these many, most turns go to frozen ones.
     static constexpr std::uint32_t frozen_reserve = 40;
 

@@ -121,6 +121,31 @@ inline task* steal(machine* m, std::vector<std::uint64_t>& seen, base::nanos now
     return nullptr;
 }
 
+/// Is all that waits one task here and there, behind one that runs?
+inline bool only_singles(runtime_state& rt) noexcept {
+    if (rt.global.size() != 0 || rt.frozen_count.load(std::memory_order_relaxed) != 0) return false;
+    for (auto& p : rt.ps)
+        if (p->ring.size() > 1) return false;
+    return true;
+}
+
+/// A P whose owner always has one more task to run is no reason to watch it all the time, and none to sleep: a task that
+/// lies there for longer must be found. m looks again soon; it counts neither as idle nor as searching meanwhile.
+inline void nap(machine* m, unsigned longer) noexcept {
+    runtime_state& rt = *m->rt;
+    processor& p = *m->p;
+    if (m->searching) {
+        m->searching = false;
+        rt.searching.fetch_sub(1, std::memory_order_seq_cst);
+    }
+    bump(p.tick); // the monitor need not wonder
+    p.poll_lock.lock();
+    m->polling = true;
+    p.poll->poll(std::min(p.wheel->next(), base::now() + (base::nanos{25'000} << longer)));
+    m->polling = false;
+    p.poll_lock.unlock();
+}
+
 /// How long tasks may hand over to each other by runnext while others wait in the ring: short, since these wait for all
 /// of it; but an eighth of what the chain before had, lest one that computes between its hand-overs get many times more.
 inline constexpr base::nanos least_chain = 100'000, most_chain = 2'000'000;
@@ -143,6 +168,7 @@ inline task* find_any_task(machine* m) {
     static thread_local std::vector<std::uint64_t> seen; // the scheduler's stack does not migrate
     seen.assign(rt.ps.size(), 0);
     base::nanos idle_since = 0;
+    unsigned futile = 0; // looks that saw work and could take none
     auto found = [&](task* t) {
         if (idle_since != 0) {
             base::nanos gap = std::min<base::nanos>(base::now() - idle_since, 1'000'000);
@@ -218,10 +244,17 @@ inline task* find_any_task(machine* m) {
         }
 
         if (!prepare_sleep(m, p)) {
-            if (!m->searching) ::sched_yield(); // another one searches, and will find it
-            idle_since = base::now();           // a ring of one is looked at twice before it is taken
+            idle_since = base::now(); // a ring of one is looked at twice before it is taken
+            ++futile;
+            if ((futile > 4 || !m->searching) && only_singles(rt)) {
+                nap(m, std::min(futile, 5u));
+                idle_since -= spin; // one look, and not a spin
+            } else if (!m->searching) {
+                ::sched_yield(); // another one searches, and will find it
+            }
             continue;
         }
+        futile = 0;
         check_deadlock(rt);
         p.poll_lock.lock();
         m->polling = true;

@@ -114,8 +114,18 @@ inline bool park(const park_ops& ops, void* arg) noexcept {
     return true;
 }
 
-/// To the back of the queue. Calls it with a machine that has a task.
+/// Does the machine's P have nothing else to run? Every 61st time it does not know.
+inline bool nobody_else(machine* m) noexcept {
+    runtime_section here;
+    processor* p = m->p;
+    return p && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 &&
+           !p->runnext.load(std::memory_order_relaxed) && p->ring.size() == 0 && m->rt->global.size() == 0 &&
+           bump(p->tick) % 61 != 0;
+}
+
+/// To the back of the queue. Called with a machine that has a task.
 inline void yield_now(machine* m) noexcept {
+    if (nobody_else(m)) return;
     task* t = m->cur;
     t->set_state(task_state::runnable);
     switch_away(
