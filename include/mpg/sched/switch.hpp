@@ -114,13 +114,14 @@ inline bool park(const park_ops& ops, void* arg) noexcept {
     return true;
 }
 
-/// Does the machine's P have nothing else to run? Every 61st time it does not know.
+/// Does the machine's P have nothing else to run? Every 61st time it does not know: the switch that is then made counts
+/// as that one, and goes to the scheduler, which looks at the world.
 inline bool nobody_else(machine* m) noexcept {
     runtime_section here;
     processor* p = m->p;
     return p && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 &&
            !p->runnext.load(std::memory_order_relaxed) && p->ring.size() == 0 && m->rt->global.size() == 0 &&
-           bump(p->tick) % 61 != 0;
+           (p->tick.load(std::memory_order_relaxed) + 1) % 61 != 0 && (bump(p->tick), true);
 }
 
 /// To the back of the queue. Called with a machine that has a task.
