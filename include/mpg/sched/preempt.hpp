@@ -124,7 +124,7 @@ inline bool regain(machine& m) noexcept {
     for (auto& p : rt.ps) {
         if (p->m.load(std::memory_order_relaxed) || !leave_bare(rt, *p)) continue;
         m.p = p.get();
-        p->m.store(&m, std::memory_order_release);
+        p->m.store(&m, std::memory_order_release); // pairs with: the monitor's look at p
         m.retaken.store(retake::no, std::memory_order_relaxed);
         rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
         return true;
@@ -162,7 +162,7 @@ inline void freeze_here(machine& m, const void* context) noexcept {
     if (processor* p = m.p) {
         machine* relief = m.relief.load(std::memory_order_acquire); // pairs with: the monitor's store
         if (!relief || p->tick.load(std::memory_order_relaxed) != m.relief_tick.load(std::memory_order_relaxed) ||
-            !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel))
+            !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel)) // or the monitor took it back
             return leave_runtime(m);
         probe::preempt(*t, *p);
         stand_still(m, *t, context);

@@ -138,6 +138,8 @@ inline void nap(machine* m, unsigned longer) noexcept {
         m->searching = false;
         rt.searching.fetch_sub(1, std::memory_order_seq_cst);
     }
+    base::fence(std::memory_order_seq_cst); // pairs with: published, which may have left its work to us
+    if (!only_singles(rt)) return;
     bump(p.tick); // the monitor need not wonder
     p.poll_lock.lock();
     m->polling = true;
@@ -329,7 +331,7 @@ inline void* machine_main(void* arg) {
     m->anchor = fiber::thread_anchor::of_this_thread();
     m->random = base::random(reinterpret_cast<std::uintptr_t>(m) ^ static_cast<std::uint64_t>(base::now()));
     m->in_runtime.store(1, std::memory_order_relaxed);
-    m->tid.store(::gettid(), std::memory_order_release);
+    m->tid.store(::gettid(), std::memory_order_release); // pairs with: monitor::look_at
     install_signal_stack(*m);
     ::pthread_attr_t attr;
     void* bottom = nullptr;

@@ -207,7 +207,7 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
     if (m->p) [[likely]]
         m->p->ended.store(m->p->ended.load(std::memory_order_relaxed) + 1, std::memory_order_release);
     else
-        rt.foreign_ended.fetch_add(1, std::memory_order_release);
+        rt.foreign_ended.fetch_add(1, std::memory_order_release); // both pair with: runtime_state::live
 }
 
 /// Everything that runs on a task's stack starts here.
