@@ -21,12 +21,12 @@ class blocking_section {
     blocking_section() {
         task* t = task_ = current();
         if (t->is_thread()) return;
-        if (t->blocking == 0) {
-            suspension_point();
-            enter(t);
-        }
-        ++t->blocking;
-        if (t->blocking == 1) t->set_state(task_state::blocking);
+        if (t->blocking == 0) suspension_point();
+        if (++t->blocking != 1) return;
+        // Counted first: the machine that it moves to must find it as what it is, or stats() would see it leave
+        // blocking for a moment on its way in.
+        t->set_state(task_state::blocking);
+        enter(t);
     }
     ~blocking_section() {
         task* t = task_;
@@ -87,7 +87,6 @@ class blocking_section {
                                           push_job(*self->rt, self);
                                       },
                                       nullptr};
-        t->set_state(task_state::blocking);
         switch_away(m, t, ops.commit, t, wait_reason::blocking);
     }
 
