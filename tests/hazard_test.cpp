@@ -1,8 +1,8 @@
 // What belongs to a task must survive that the task changes threads, many tasks at once: exceptions in
 // flight, uncaught_exceptions(), errno, the rounding mode, and the library's own idea of the current task.
 //
-// Built as it is, at several optimisation levels, with LTO, and with MPG_HAZARD_SHARED, where the loops come
-// from a shared object: see CMakeLists.txt.
+// Built as it is, with link-time optimisation, and with MPG_HAZARD_SHARED, where the loops come from a shared object:
+// see hazard.cmake and consumers/hazards.
 #include "support.hpp"
 
 #if defined(MPG_HAZARD_SHARED)

@@ -75,6 +75,8 @@ build_test(fetch_content "${consumers}/fetch_content" consumer consumer
     "-DMPG_SOURCE=${PROJECT_SOURCE_DIR}" "-DMPG_ALL_DOORS=${scratch}/doors")
 build_test(shared_objects "${consumers}/shared_objects" consumer consumer
     "-DCMAKE_PREFIX_PATH=${scratch}/moved")
+build_test(hazards "${consumers}/hazards" consumer consumer
+    "-DCMAKE_PREFIX_PATH=${scratch}/moved" "-DMPG_TESTS=${CMAKE_CURRENT_SOURCE_DIR}")
 
 # The README's first example, as a reader types it: its files are cut from the page.
 add_test(NAME readme.extract
