@@ -8,6 +8,7 @@ set(MPG_HEADERS
     include/mpg/base/intrusive_list.hpp
     include/mpg/base/random.hpp
     include/mpg/base/spinlock.hpp
+    include/mpg/base/valgrind.hpp
     include/mpg/cancel/context.hpp
     include/mpg/cancel/context_state.hpp
     include/mpg/cancel/runtime.hpp

@@ -11,6 +11,7 @@
 
 #include <mpg/base/config.hpp>
 #include <mpg/base/spinlock.hpp>
+#include <mpg/base/valgrind.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -174,6 +175,7 @@ class stack_pool {
         next_ += slot_;
         ++carved_;
         guard(stack);
+        told_.add(stack + guard_, stack + slot_);
         return stack;
     }
     bool add_slab() noexcept {
@@ -230,6 +232,7 @@ class stack_pool {
     guard_kind kind_;
     std::size_t protect_budget_;
     std::size_t protected_ = 0;
+    base::valgrind_stacks told_;
 };
 
 /// A P's own stacks: last in, first out, so that the next task gets the one whose pages and cache lines are hot.

@@ -302,12 +302,6 @@ class monitor {
     unsigned rotations_ = 0;
 };
 
-/// Under valgrind signals and threads are serialised: freezing would starve everybody.
-inline bool under_valgrind() noexcept {
-    const char* preload = std::getenv("LD_PRELOAD");
-    return preload && (std::strstr(preload, "vgpreload") || std::strstr(preload, "valgrind"));
-}
-
 /// What this process lets us do; sets slice, retaking and preemption_reason.
 inline void find_out_preemption(runtime_state& rt) {
     rt.retaking = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
@@ -316,7 +310,7 @@ inline void find_out_preemption(runtime_state& rt) {
         rt.preemption_reason = "off: options::preempt_after";
     else if (base::asan || base::tsan)
         rt.preemption_reason = "off: sanitizer";
-    else if (under_valgrind())
+    else if (base::under_valgrind()) // it serialises threads and signals: freezing would starve everybody
         rt.preemption_reason = "off: valgrind";
     else if (::syscall(SYS_tgkill, ::getpid(), ::gettid(), 0) != 0)
         rt.preemption_reason = "off: tgkill is refused";
