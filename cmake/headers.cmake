@@ -134,6 +134,7 @@ set(MPG_HEADERS
     include/mpg/sched/idle_list.hpp
     include/mpg/sched/machine.hpp
     include/mpg/sched/monitor.hpp
+    include/mpg/sched/no_suspend.hpp
     include/mpg/sched/options.hpp
     include/mpg/sched/overflow.hpp
     include/mpg/sched/poller.hpp

@@ -8,14 +8,74 @@
 #include <mpg/time.hpp>
 
 #include <atomic>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <set>
+#include <shared_mutex>
+#include <string>
 #include <thread>
 
 namespace {
 
 using namespace std::chrono_literals;
+
+struct no_suspend : mpg::test::with_procs {
+    void expect_caught(const char* why, const std::function<void()>& f) {
+        auto c = mpg::test::run_in_child([&] {
+            run([&] {
+                mpg::this_task::set_name("holder");
+                mpg::no_suspend outer;
+                f();
+            });
+        });
+#if !defined(NDEBUG)
+        EXPECT_EQ(c.exit_code, 2) << why << c;
+        EXPECT_NE(c.err.find("(holder) suspends under no_suspend: " + std::string(why)), std::string::npos) << c;
+#else
+        EXPECT_EQ(c.exit_code, 0) << why << c;
+#endif
+    }
+};
+MPG_TEST_PROCS(no_suspend);
+
+TEST_P(no_suspend, catches_a_wait_that_carries_a_thread_s_lock_away) {
+    expect_caught("chan receive", [] {
+        std::recursive_mutex m;
+        std::lock_guard hold(m);
+        mpg::chan<int> c;
+        mpg::go([c] { c.send(1); });
+        c.recv();
+    });
+    expect_caught("sleep", [] {
+        mpg::no_suspend inner;
+        mpg::sleep_for(1ms);
+    });
+    expect_caught("yield", [] {
+        mpg::go([] {});
+        mpg::yield();
+    });
+}
+
+TEST_P(no_suspend, allows_what_does_not_suspend) {
+    run([] {
+        std::shared_mutex m;
+        mpg::chan<int> c(1);
+        {
+            mpg::no_suspend here;
+            std::lock_guard hold(m);
+            c.send(1);
+            EXPECT_EQ(c.recv(), 1);
+        }
+        mpg::yield();
+        mpg::thread_lock stays;
+        mpg::no_suspend here; // with the thread to itself a task may wait
+        std::lock_guard hold(m);
+        mpg::sleep_for(100us);
+    });
+    mpg::no_suspend on_a_plain_thread;
+    mpg::sleep_for(100us);
+}
 
 struct thread_lock : mpg::test::with_procs {};
 MPG_TEST_PROCS(thread_lock);

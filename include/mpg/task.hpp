@@ -1,4 +1,4 @@
-// Tasks: go, spawn, task<R>, yield, blocking, thread_lock, task_local<T>, this_task.
+// Tasks: go, spawn, task<R>, yield, blocking, thread_lock, no_suspend, task_local<T>, this_task.
 //
 //   mpg::go([] { ... });                       // start and forget
 //   auto t = mpg::spawn(compute, 42);          // start
@@ -8,6 +8,7 @@
 #include <mpg/cancel/task_handle.hpp>
 #include <mpg/sched/blocking.hpp>
 #include <mpg/sched/go.hpp>
+#include <mpg/sched/no_suspend.hpp>
 #include <mpg/sched/task_local.hpp>
 #include <mpg/sched/this_task.hpp>
 #include <mpg/sched/thread_lock.hpp>

@@ -73,10 +73,19 @@ MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
     self->since = now > self->since ? now : self->since + 1;
 }
 
+[[noreturn]] MPG_NOINLINE inline void suspended_nevertheless(const task& t, wait_reason why) noexcept {
+    const std::string name = name_of(t);
+    fatal("task " + std::to_string(t.id) + (name.empty() ? "" : " (" + name + ")") + " suspends under no_suspend: " +
+          (why == wait_reason::none ? "yield" : std::string(to_string(why))));
+}
+
 /// Leaves the current task, which is to be published by finish(arg), for the next one. Returns when it runs again.
 /// m is not in the runtime yet. why: what it waits for; none: it can go on.
 inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg,
                         wait_reason why = wait_reason::none) noexcept {
+#if !defined(NDEBUG)
+    if (self->no_suspend != 0 && !self->bound) [[unlikely]] suspended_nevertheless(*self, why);
+#endif
     enter_runtime(*m);
     stamp(m, self);
     if (why != wait_reason::none) probe::task_block(*self, why);

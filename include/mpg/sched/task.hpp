@@ -76,9 +76,10 @@ struct alignas(base::cache_line) task {
     base::atomic<bool> withdrawn{false}; // by a stop; read after the park
     std::uint8_t no_unwind = 0;          // depth; the task's own
     std::uint8_t blocking = 0;           // depth of blocking(); the task's own
+    std::uint8_t no_suspend = 0;         // depth of no_suspend; the task's own
     bool on_heap = false;                // the closure; its address then stands in storage
     bool unwound_done = false;           // it ends because of unwound, which is no swallowing
-    std::uint16_t swallowed = 0;         // how often it has swallowed unwound
+    std::uint8_t swallowed = 0;          // how often it has swallowed unwound
     machine* bound = nullptr;            // thread_lock: the only machine that may run it
 
     base::atomic<std::uint32_t> refs{1}; // the run itself, and a handle

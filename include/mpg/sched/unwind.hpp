@@ -7,7 +7,7 @@
 
 namespace mpg::sched {
 
-inline constexpr std::uint16_t most_swallowed = 100;
+inline constexpr std::uint8_t most_swallowed = 100;
 
 /// A task that swallows unwound again and again is given up: its stack stays as it is, and nothing runs on it.
 [[noreturn]] MPG_NOINLINE inline void give_up_task(task* t) noexcept {
