@@ -107,12 +107,15 @@ set(MPG_HEADERS
     include/mpg/io/thread_waiter.hpp
     include/mpg/io/transfer.hpp
     include/mpg/io/turn.hpp
+    include/mpg/io/unique_fd.hpp
     include/mpg/io/uring_driver.hpp
     include/mpg/mpg.hpp
     include/mpg/net.hpp
     include/mpg/net/address.hpp
     include/mpg/net/dial.hpp
     include/mpg/net/endpoint.hpp
+    include/mpg/net/message.hpp
+    include/mpg/net/packet_socket.hpp
     include/mpg/net/resolve.hpp
     include/mpg/net/socket.hpp
     include/mpg/net/stream_socket.hpp
@@ -122,6 +125,7 @@ set(MPG_HEADERS
     include/mpg/net/tcp_stream.hpp
     include/mpg/net/udp.hpp
     include/mpg/net/unix.hpp
+    include/mpg/net/unix_packet.hpp
     include/mpg/runtime.hpp
     include/mpg/sched/blocking.hpp
     include/mpg/sched/cancel.hpp

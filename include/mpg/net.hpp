@@ -20,3 +20,4 @@
 #include <mpg/net/tcp.hpp>
 #include <mpg/net/udp.hpp>
 #include <mpg/net/unix.hpp>
+#include <mpg/net/unix_packet.hpp>

@@ -9,6 +9,7 @@
 #include <mpg/io/descriptor.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/io/turn.hpp>
+#include <mpg/io/unique_fd.hpp>
 #include <mpg/sched/blocking.hpp>
 
 #include <csignal>
@@ -35,6 +36,10 @@ class file {
 
     /// flags: O_RDONLY, O_WRONLY|O_CREAT|O_TRUNC, ... (O_CLOEXEC is added); mode: for a file that is made.
     static result<file> open(std::string_view path, int flags = O_RDONLY, ::mode_t mode = 0666);
+
+    /// Of a descriptor that came from elsewhere, which is closed when this fails. Where one can wait for it
+    /// (pipes, terminals, sockets) it is made non-blocking, also for others who share it.
+    static result<file> adopt(io::unique_fd fd);
 
     /// Reads what is there at the file's position, at least one byte. 0: the end (or the buffer is empty).
     result<std::size_t> read(std::span<std::byte> to) { return read_some(to, nullptr); }
@@ -168,13 +173,15 @@ inline result<file> file::open(std::string_view path, int flags, ::mode_t mode) 
     const std::string name(path);
     const io::outcome n = blocking([&] { return io::sys::open(name.c_str(), flags, mode); });
     if (n < 0) return unexpected(io::error_of(n));
-    io::descriptor_ptr fd(static_cast<int>(n));
+    return adopt(io::unique_fd(static_cast<int>(n)));
+}
+
+inline result<file> file::adopt(io::unique_fd fd) {
     struct ::stat s {};
-    if (const io::outcome e = io::sys::stat(static_cast<int>(n), &s); e < 0)
-        return unexpected(io::error_of(e));
+    if (const io::outcome e = io::sys::stat(fd.get(), &s); e < 0) return unexpected(io::error_of(e));
     const bool waitable = S_ISFIFO(s.st_mode) || S_ISCHR(s.st_mode) || S_ISSOCK(s.st_mode);
-    if (waitable) io::sys::set_nonblocking(static_cast<int>(n), true);
-    return file(std::move(fd), waitable);
+    if (waitable) io::sys::set_nonblocking(fd.get(), true);
+    return file(io::descriptor_ptr(fd.release()), waitable);
 }
 
 /// The reading end and the writing end of a new pipe. Does not wait.

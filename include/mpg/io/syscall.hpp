@@ -72,6 +72,21 @@ MPG_NOINLINE inline outcome sendmsg(int fd, const ::msghdr* m, int flags) noexce
         if (errno != EINTR) return -errno;
     }
 }
+/// As many messages as are there, at most n.
+MPG_NOINLINE inline outcome recvmmsg(int fd, ::mmsghdr* m, unsigned n, int flags) noexcept {
+    for (;;) {
+        int r = ::recvmmsg(fd, m, n, flags, nullptr);
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
+MPG_NOINLINE inline outcome sendmmsg(int fd, ::mmsghdr* m, unsigned n, int flags) noexcept {
+    for (;;) {
+        int r = ::sendmmsg(fd, m, n, flags | MSG_NOSIGNAL);
+        if (r >= 0) return r;
+        if (errno != EINTR) return -errno;
+    }
+}
 MPG_NOINLINE inline outcome read(int fd, void* to, std::size_t n) noexcept {
     for (;;) {
         ::ssize_t r = ::read(fd, to, clamp(n));
@@ -97,6 +112,10 @@ MPG_NOINLINE inline outcome accept(int fd, ::sockaddr* from, ::socklen_t* size) 
 MPG_NOINLINE inline outcome socket(int family, int type, int protocol) noexcept {
     int r = ::socket(family, type | SOCK_CLOEXEC, protocol);
     return r >= 0 ? r : -errno;
+}
+/// Two connected ones.
+MPG_NOINLINE inline outcome socket_pair(int family, int type, int ends[2]) noexcept {
+    return ::socketpair(family, type | SOCK_CLOEXEC, 0, ends) == 0 ? 0 : -errno;
 }
 MPG_NOINLINE inline outcome connect(int fd, const ::sockaddr* to, ::socklen_t size) noexcept {
     return ::connect(fd, to, size) == 0 ? 0 : -errno;

@@ -61,6 +61,8 @@ class turn {
     /// The completion told that the socket holds more.
     bool more() const noexcept { return op_.more & IORING_CQE_F_SOCK_NONEMPTY; }
     descriptor& target() const noexcept { return d_; }
+    /// Why not to go on: closed, deadline passed, context done. 0: no reason. For those who wait by themselves.
+    outcome reason() noexcept;
     /// Whether waiting here does the work as well.
     static bool completes() noexcept {
         if (on_thread()) return false;
@@ -111,7 +113,6 @@ class turn {
         if (d && d->every_16th()) yield();
     }
     outcome queue(descriptor::side& s);
-    outcome reason() noexcept;
     outcome wait_in_thread() noexcept;
     outcome wait_in_driver();
     void end() noexcept;

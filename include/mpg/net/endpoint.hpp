@@ -90,6 +90,9 @@ inline endpoint::endpoint(const ::sockaddr* address, ::socklen_t length) noexcep
     case AF_INET6:
         length_ = sizeof address_.v6;
         break;
+    case AF_UNIX:
+        if (length <= offsetof(::sockaddr_un, sun_path)) return; // a socket without a name
+        [[fallthrough]];
     default:
         length_ = length;
     }

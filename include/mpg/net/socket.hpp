@@ -2,9 +2,22 @@
 #pragma once
 
 #include <mpg/io/transfer.hpp>
+#include <mpg/io/unique_fd.hpp>
 #include <mpg/net/endpoint.hpp>
 
+#include <algorithm>
+#include <initializer_list>
+#include <system_error>
+#include <utility>
+
 namespace mpg::net::detail {
+
+/// Calls f(number) -> outcome, which must not wait, while it cannot be closed. Also for null: errc::closed.
+template <class F> std::error_code with_number(const io::descriptor_ptr& fd, F f) noexcept {
+    if (!fd) return errc::closed;
+    const io::outcome e = fd->use(f);
+    return e < 0 ? io::error_of(e) : std::error_code{};
+}
 
 /// Empty when it is closed or has no name.
 inline endpoint local_name(io::descriptor& d) noexcept {
@@ -30,6 +43,22 @@ inline endpoint peer_name(io::descriptor& d) noexcept {
         return e;
     });
     return name;
+}
+
+/// A socket that came from elsewhere, of these families and that type, as the streams (or listeners) want it.
+/// Closed when it is none: then std::errc::invalid_argument, std::errc::not_a_socket, ...
+inline result<io::descriptor_ptr> adopted(io::unique_fd fd, int type, bool listens,
+                                          std::initializer_list<int> families) {
+    const io::outcome t = io::sys::get_option(fd.get(), SOL_SOCKET, SO_TYPE);
+    const io::outcome f = io::sys::get_option(fd.get(), SOL_SOCKET, SO_DOMAIN);
+    const io::outcome l = io::sys::get_option(fd.get(), SOL_SOCKET, SO_ACCEPTCONN);
+    for (const io::outcome e : {t, f, l})
+        if (e < 0) return unexpected(io::error_of(e));
+    if (t != type || l != listens || std::find(families.begin(), families.end(), f) == families.end())
+        return unexpected(std::make_error_code(std::errc::invalid_argument));
+    if (const io::outcome e = io::sys::set_nonblocking(fd.get(), listens); e < 0)
+        return unexpected(io::error_of(e));
+    return io::descriptor_ptr(fd.release());
 }
 
 /// A connected stream socket. Suspends.

@@ -30,6 +30,15 @@ class tcp_listener {
     static result<tcp_listener> bind(std::string_view address, listen_options options = {});
     static result<tcp_listener> bind(const endpoint& address, listen_options options = {});
 
+    /// Of a listening TCP socket that came from elsewhere (a supervisor, an older process of the same service);
+    /// closed when it is none. It is made non-blocking, also for others who share it.
+    static result<tcp_listener> adopt(io::unique_fd fd) {
+        auto d = detail::adopted(std::move(fd), SOCK_STREAM, true, {AF_INET, AF_INET6});
+        if (!d) return unexpected(d.error());
+        const endpoint local = detail::local_name(**d);
+        return tcp_listener(std::move(*d), local);
+    }
+
     /// Waits for a connection. What the system reports (EMFILE, ENFILE, ENOBUFS, ENOMEM) is returned at once,
     /// and the next call tries again: pause between them. A connection that its peer has dropped meanwhile is
     /// passed over.

@@ -3,6 +3,7 @@
 
 #include <mpg/io/descriptor.hpp>
 #include <mpg/io/result.hpp>
+#include <mpg/net/socket.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -37,12 +38,6 @@ inline io::outcome set_keepalive(int fd, const std::optional<keepalive>& k) noex
     set(TCP_KEEPINTVL, k->interval.count());
     if (e >= 0) e = io::sys::set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, std::clamp(k->count, 1, 127));
     return e;
-}
-
-template <class F> std::error_code with_number(const io::descriptor_ptr& fd, F f) noexcept {
-    if (!fd) return errc::closed;
-    const io::outcome e = fd->use(f);
-    return e < 0 ? io::error_of(e) : std::error_code{};
 }
 
 } // namespace detail

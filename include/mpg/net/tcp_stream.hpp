@@ -43,6 +43,15 @@ class tcp_stream : public stream_socket {
         return connect_to(to, sched::source_of(ctx));
     }
 
+    /// Of a connected TCP socket that came from elsewhere; closed when it is none. Its options stay.
+    static result<tcp_stream> adopt(io::unique_fd fd) {
+        auto d = detail::adopted(std::move(fd), SOCK_STREAM, false, {AF_INET, AF_INET6});
+        if (!d) return unexpected(d.error());
+        const endpoint peer = detail::peer_name(**d);
+        if (peer.empty()) return unexpected(std::make_error_code(std::errc::not_connected));
+        return tcp_stream(std::move(*d), peer);
+    }
+
     /// Empty when closed.
     endpoint local_endpoint() const noexcept { return fd_ ? detail::local_name(*fd_) : endpoint(); }
     /// As it was when the connection was made; also after close().
