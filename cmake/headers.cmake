@@ -99,6 +99,7 @@ set(MPG_HEADERS
     include/mpg/io/epoll_set.hpp
     include/mpg/io/expected.hpp
     include/mpg/io/file.hpp
+    include/mpg/io/kernel_copy.hpp
     include/mpg/io/liburing.hpp
     include/mpg/io/result.hpp
     include/mpg/io/ring.hpp

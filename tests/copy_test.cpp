@@ -5,9 +5,13 @@
 
 #include <algorithm>
 #include <array>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 using namespace mpg::test;
 using namespace std::chrono_literals;
@@ -56,7 +60,10 @@ TEST_P(copy, proxies_between_sockets) {
     run([&] {
         auto near = connect_local(), far = connect_local();
         auto proxy = mpg::spawn([&] {
-            const auto n = mpg::copy(far.client, near.server);
+            mpg::copy_info how;
+            const auto n = mpg::copy(far.client, near.server, how);
+            EXPECT_EQ(how.method, mpg::copy_method::splice);
+            EXPECT_EQ(how.bytes, data.size());
             far.client.close();
             return n.value_or(0);
         });
@@ -137,6 +144,73 @@ TEST_P(copy, from_and_to_files_and_pipes) {
     });
 }
 
+TEST_P(copy, says_how) {
+    const auto data = pattern(scaled(3 << 20));
+    run([&] {
+        temporary t, other;
+        other.path += "_2";
+        auto f = file::open(t.path, O_RDWR | O_CREAT | O_TRUNC);
+        ASSERT_TRUE(f && f->write(data));
+        auto from = file::open(t.path), to = file::open(other.path, O_RDWR | O_CREAT | O_TRUNC);
+        ASSERT_TRUE(from && to);
+        std::byte one;
+        ASSERT_EQ(*from->read(std::span(&one, 1)), 1u); // it goes on where the file stands
+        mpg::copy_info how;
+        EXPECT_EQ(*mpg::copy(*to, *from, how), data.size() - 1);
+        EXPECT_EQ(how.method, mpg::copy_method::copy_file_range);
+        EXPECT_EQ(how.bytes, data.size() - 1);
+        EXPECT_EQ(*mpg::copy(*to, *from, how), 0u);
+        EXPECT_EQ(how.method, mpg::copy_method::none);
+        std::vector<std::byte> back(data.size() - 1);
+        EXPECT_EQ(*to->read_at(back, 0), back.size());
+        EXPECT_TRUE(std::equal(back.begin(), back.end(), data.begin() + 1));
+
+        auto p = connect_local();
+        auto reader = mpg::spawn([&] { return read_all(p.server); });
+        auto again = file::open(t.path);
+        EXPECT_EQ(*mpg::copy(p.client, *again, how), data.size());
+        EXPECT_EQ(how.method, mpg::copy_method::sendfile);
+        p.client.close();
+        EXPECT_TRUE(std::ranges::equal(bytes(reader.join()), data));
+
+        memory m;
+        auto third = file::open(t.path);
+        EXPECT_EQ(*mpg::copy(m, *third, how), data.size());
+        EXPECT_EQ(how.method, mpg::copy_method::buffer);
+
+        auto generated = file::open("/proc/self/maps"); // copy_file_range would say that it is empty
+        auto into = file::open(other.path, O_RDWR | O_CREAT | O_TRUNC);
+        EXPECT_GT(*mpg::copy(*into, *generated, how), 0u);
+        EXPECT_NE(how.method, mpg::copy_method::none);
+        EXPECT_EQ(how.bytes, *into->size());
+    });
+}
+
+TEST_P(copy, of_a_file_is_cancelled_while_the_peer_does_not_read) {
+    run([] {
+        temporary t;
+        auto f = file::open(t.path, O_RDWR | O_CREAT | O_TRUNC);
+        ASSERT_TRUE(f);
+        ASSERT_EQ(::ftruncate(f->native_handle(), 64 << 20), 0);
+        auto p = connect_local();
+        mpg::copy_info how;
+        auto soon = mpg::with_timeout(mpg::context::background(), 20ms);
+        EXPECT_EQ(mpg::copy(p.client, *f, soon, how).error(), errc::deadline_exceeded);
+        EXPECT_EQ(how.method, mpg::copy_method::sendfile);
+        EXPECT_GT(how.bytes, 0u);
+        p.client.close();
+        std::vector<std::byte> got(static_cast<std::size_t>(how.bytes));
+        EXPECT_TRUE(read_full(p.server, got)) << "what it says has gone out";
+        EXPECT_EQ(*p.server.read(std::span(got).first(1)), 0u);
+
+        auto q = connect_local();
+        q.server.close();
+        auto again = file::open(t.path);
+        const auto n = mpg::copy(q.client, *again);
+        EXPECT_TRUE(n.error() == std::errc::broken_pipe || n.error() == std::errc::connection_reset) << n.error();
+    });
+}
+
 TEST_P(copy, of_what_is_no_descriptor_goes_through_a_buffer) {
     run([&] {
         memory from{pattern(300'000)}, to;
@@ -208,4 +282,106 @@ TEST_P(copy, is_cancelled_while_either_side_waits) {
         std::byte one;
         EXPECT_EQ(*far.client.read(std::span(&one, 1)), 1u);
     });
+}
+
+namespace {
+
+/// A stream that copy can only read and write.
+struct opaque {
+    mpg::net::tcp_stream& s;
+    mpg::result<std::size_t> read(std::span<std::byte> to) { return s.read(to); }
+    mpg::result<std::size_t> write(std::span<const std::byte> from) { return s.write(from); }
+};
+
+double cpu_seconds() {
+    ::rusage r;
+    ::getrusage(RUSAGE_SELF, &r);
+    return static_cast<double>(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
+           static_cast<double>(r.ru_utime.tv_usec + r.ru_stime.tv_usec) / 1e6;
+}
+
+/// CPU time that a child spends on a proxy between two other ones, in ms; the sender sends `total` bytes.
+int proxy_cost(std::size_t total, bool in_kernel) {
+    int sender[2], receiver[2];
+    auto pair = [](int ends[2]) {
+        const int l = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        ::sockaddr_in at{};
+        at.sin_family = AF_INET;
+        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        ::socklen_t size = sizeof at;
+        ends[0] = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (::bind(l, reinterpret_cast<::sockaddr*>(&at), size) != 0 || ::listen(l, 1) != 0 ||
+            ::getsockname(l, reinterpret_cast<::sockaddr*>(&at), &size) != 0 ||
+            ::connect(ends[0], reinterpret_cast<::sockaddr*>(&at), size) != 0)
+            return false;
+        ends[1] = ::accept4(l, nullptr, nullptr, SOCK_CLOEXEC);
+        ::close(l);
+        return ends[1] >= 0;
+    };
+    if (!pair(sender) || !pair(receiver)) return -1;
+    std::vector<char> buffer(1 << 20);
+    auto child = [&](auto f) {
+        const ::pid_t pid = ::fork();
+        if (pid == 0) {
+            f();
+            ::_exit(0);
+        }
+        return pid;
+    };
+    const ::pid_t sends = child([&] {
+        for (int fd : {sender[1], receiver[0], receiver[1]}) ::close(fd);
+        for (std::size_t left = total; left != 0;) {
+            const ::ssize_t n = ::send(sender[0], buffer.data(), std::min(left, buffer.size()), MSG_NOSIGNAL);
+            if (n <= 0) return;
+            left -= static_cast<std::size_t>(n);
+        }
+    });
+    const ::pid_t receives = child([&] {
+        for (int fd : {receiver[0], sender[0], sender[1]}) ::close(fd);
+        while (::recv(receiver[1], buffer.data(), buffer.size(), MSG_TRUNC) > 0) {
+        }
+    });
+    ::close(sender[0]);
+    ::close(receiver[1]);
+    const auto proxy = run_in_child([&] {
+        mpg::options o;
+        o.procs = 1;
+        return mpg::run(o, [&] {
+            auto in = mpg::net::tcp_stream::adopt(mpg::io::unique_fd(sender[1]));
+            auto out = mpg::net::tcp_stream::adopt(mpg::io::unique_fd(receiver[0]));
+            if (!in || !out) return 1;
+            const double before = cpu_seconds();
+            mpg::copy_info how;
+            opaque a{*in}, b{*out};
+            const auto n = in_kernel ? mpg::copy(*out, *in, how) : mpg::copy(b, a, how);
+            std::printf("%d", static_cast<int>((cpu_seconds() - before) * 1e6));
+            return n.value_or(0) == total &&
+                           how.method == (in_kernel ? mpg::copy_method::splice : mpg::copy_method::buffer)
+                       ? 0
+                       : 1;
+        });
+    });
+    ::close(sender[1]);
+    ::close(receiver[0]);
+    for (::pid_t pid : {sends, receives}) ::waitpid(pid, nullptr, 0);
+    EXPECT_EQ(proxy.exit_code, 0) << proxy;
+    return std::atoi(proxy.out.c_str());
+}
+
+} // namespace
+
+/// $MPG_TEST_PROXY_MIB: how much goes through.
+TEST(copy_cost, a_proxy_in_the_kernel_is_cheaper_than_a_buffer) {
+    const char* given = std::getenv("MPG_TEST_PROXY_MIB");
+    const std::size_t total = (given ? std::strtoull(given, nullptr, 10) : scaled(160)) << 20;
+    int kernel = INT_MAX, buffer = INT_MAX; // the least of three: others use the machine, too
+    for (int i = 0; i != 3; ++i) {
+        kernel = std::min(kernel, proxy_cost(total, true));
+        buffer = std::min(buffer, proxy_cost(total, false));
+    }
+    std::cout << "CPU of a proxy for " << (total >> 20) << " MiB: " << kernel << " us by splice, " << buffer
+              << " us by a buffer\n";
+    if (!mpg::base::asan && !mpg::base::tsan) {
+        EXPECT_LT(kernel * 10, buffer * 8);
+    }
 }

@@ -12,7 +12,6 @@
 #include <mpg/io/unique_fd.hpp>
 #include <mpg/sched/blocking.hpp>
 
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <fcntl.h>
@@ -120,7 +119,7 @@ namespace io::sys {
 
 MPG_NOINLINE inline outcome open(const char* path, int flags, ::mode_t mode) noexcept {
     for (;;) {
-        const int r = ::open(path, flags | O_CLOEXEC | O_NOCTTY, mode);
+        const int r = os::open(path, flags | O_CLOEXEC | O_NOCTTY, mode);
         if (r >= 0) return r;
         if (errno != EINTR) return -errno;
     }
@@ -133,34 +132,21 @@ MPG_NOINLINE inline outcome transfer(op_code code, int fd, void* address, std::s
     for (;;) {
         ::ssize_t r;
         if (code == op_code::sync)
-            r = ::fsync(fd);
+            r = os::fsync(fd);
         else if (code == op_code::read)
-            r = own ? ::read(fd, address, clamp(n)) : ::pread(fd, address, clamp(n), at);
+            r = own ? os::read(fd, address, clamp(n)) : os::pread(fd, address, clamp(n), at);
         else
-            r = own ? ::write(fd, address, clamp(n)) : ::pwrite(fd, address, clamp(n), at);
+            r = own ? os::write(fd, address, clamp(n)) : os::pwrite(fd, address, clamp(n), at);
         if (r >= 0) return r;
         if (errno != EINTR) return -errno;
     }
 }
-/// A write to a pipe without readers fails with EPIPE and leaves no signal: of this thread alone, SIGPIPE is
-/// held back meanwhile, and taken away when it came from here.
+/// A write to a pipe without readers fails with EPIPE and leaves no signal.
 MPG_NOINLINE inline outcome write_to_pipe(int fd, const void* from, std::size_t n) noexcept {
-    ::sigset_t broken, before, pending;
-    ::sigemptyset(&broken);
-    ::sigaddset(&broken, SIGPIPE);
-    ::pthread_sigmask(SIG_BLOCK, &broken, &before);
-    ::sigpending(&pending);
-    const outcome r = write(fd, from, n);
-    if (r == -EPIPE && !::sigismember(&pending, SIGPIPE)) {
-        const ::timespec now{};
-        while (::sigtimedwait(&broken, nullptr, &now) < 0 && errno == EINTR) {
-        }
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    return r;
+    return without_sigpipe(n, [=]() noexcept { return write(fd, from, n); });
 }
 MPG_NOINLINE inline outcome pipe(int ends[2]) noexcept {
-    return ::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0 ? 0 : -errno;
+    return os::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0 ? 0 : -errno;
 }
 MPG_NOINLINE inline outcome stat(int fd, struct ::stat* to) noexcept {
     return ::fstat(fd, to) == 0 ? 0 : -errno;

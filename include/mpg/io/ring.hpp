@@ -96,7 +96,7 @@ class ring {
         for (unsigned tail; head != (tail = load(r_.cq.ktail));) {
             for (; head != tail; ++n) {
                 const ::io_uring_cqe c = r_.cq.cqes[head++ & cq_mask_];
-                f(c.user_data, c.res, c.flags);
+                f(c.user_data, sys::os::ring_result(c.res), c.flags);
             }
             store(r_.cq.khead, head);
         }

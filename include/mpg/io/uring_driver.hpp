@@ -164,7 +164,7 @@ class uring_driver final : public driver, public canceller {
             break;
         }
         e.addr = reinterpret_cast<__u64>(op.address);
-        e.len = op.length;
+        e.len = sys::os::ring_length(op.length);
         e.off = op.offset;
         e.msg_flags = op.flags;
     }
