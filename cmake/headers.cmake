@@ -118,6 +118,7 @@ set(MPG_HEADERS
     include/mpg/net/message.hpp
     include/mpg/net/packet_socket.hpp
     include/mpg/net/resolve.hpp
+    include/mpg/net/resolver.hpp
     include/mpg/net/socket.hpp
     include/mpg/net/stream_socket.hpp
     include/mpg/net/tcp.hpp
@@ -128,6 +129,7 @@ set(MPG_HEADERS
     include/mpg/net/unix.hpp
     include/mpg/net/unix_packet.hpp
     include/mpg/runtime.hpp
+    include/mpg/sched/attached.hpp
     include/mpg/sched/blocking.hpp
     include/mpg/sched/cancel.hpp
     include/mpg/sched/cpu_quota.hpp

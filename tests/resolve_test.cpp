@@ -3,7 +3,11 @@
 #include <mpg/context.hpp>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <netdb.h>
+#include <string>
+#include <vector>
 
 using namespace mpg::test;
 using namespace std::chrono_literals;
@@ -57,24 +61,139 @@ TEST_P(resolve, many_at_once_hold_nobody_up) {
     });
 }
 
+namespace {
+
+/// A system's resolver that answers when it is told to.
+struct slow_names {
+    mpg::chan<void> go_on; // closed: all go on
+    std::atomic<int> asked{0}, now{0}, most{0};
+
+    mpg::net::resolver_options options(std::chrono::nanoseconds ttl = {}) {
+        mpg::net::resolver_options o;
+        o.ttl = ttl;
+        o.max_lookups = 4;
+        o.look_up = [this](const std::string& host, std::vector<endpoint>& to) -> std::error_code {
+            ++asked;
+            for (int n = ++now, m = most; n > m && !most.compare_exchange_weak(m, n);) {
+            }
+            go_on.recv();
+            --now;
+            if (host == "nobody") return {EAI_NONAME, mpg::net::resolver_category()};
+            if (host == "broken") return {EAI_FAIL, mpg::net::resolver_category()};
+            to.push_back(*endpoint::parse("192.0.2.7:0"));
+            return {};
+        };
+        return o;
+    }
+};
+
+} // namespace
+
 /// Each look-up holds a thread, and their number has an end.
 TEST_P(resolve, no_more_at_once_than_there_are_places) {
     run([] {
-        auto& places = mpg::net::detail::lookup_places();
-        for (std::size_t i = 0; i != mpg::net::detail::most_lookups; ++i) places.acquire();
-        EXPECT_EQ(mpg::net::resolve("localhost", mpg::with_timeout(mpg::context::background(), 2ms)).error(),
+        slow_names names;
+        ASSERT_FALSE(mpg::net::configure_resolver(names.options()));
+        std::vector<mpg::task<bool>> all;
+        for (int i = 0; i != 20; ++i)
+            all.push_back(
+                mpg::spawn([i] { return mpg::net::resolve("host" + std::to_string(i)).has_value(); }));
+        EXPECT_TRUE(eventually([&] { return names.now == 4; }));
+        EXPECT_EQ(mpg::net::resolve("other", mpg::with_timeout(mpg::context::background(), 2ms)).error(),
                   errc::deadline_exceeded);
         EXPECT_EQ(mpg::net::resolve("127.0.0.1")->size(), 1u) << "nothing to look up";
-        auto waits = mpg::spawn([] { return mpg::net::resolve("localhost").has_value(); });
-        mpg::yield();
-        places.release();
-        EXPECT_TRUE(waits.join());
-        places.release(mpg::net::detail::most_lookups - 1);
-        std::vector<mpg::task<bool>> all;
-        for (std::size_t i = 0; i != 3 * mpg::net::detail::most_lookups; ++i)
-            all.push_back(mpg::spawn([] { return mpg::net::resolve("localhost").has_value(); }));
+        names.go_on.close();
         for (auto& t : all) EXPECT_TRUE(t.join());
+        EXPECT_EQ(names.most, 4);
     });
+}
+
+TEST_P(resolve, those_who_ask_for_one_name_share_a_look_up) {
+    run([] {
+        slow_names names;
+        mpg::net::resolver r(names.options());
+        std::vector<mpg::task<std::size_t>> all;
+        for (int i = 0; i != 10; ++i)
+            all.push_back(mpg::spawn([&] { return r.resolve("host")->size(); }));
+        auto gives_up = mpg::spawn([&] {
+            return r.resolve("host", mpg::with_timeout(mpg::context::background(), 1ms)).error();
+        });
+        EXPECT_EQ(gives_up.join(), errc::deadline_exceeded);
+        EXPECT_TRUE(eventually([&] { return r.stats().joined == 10; }));
+        names.go_on.close();
+        for (auto& t : all) EXPECT_EQ(t.join(), 1u);
+        EXPECT_EQ(names.asked, 1);
+        EXPECT_EQ(r.stats().entries, 0u) << "nothing is remembered";
+        EXPECT_TRUE(r.resolve("host"));
+        EXPECT_EQ(names.asked, 2);
+    });
+}
+
+TEST_P(resolve, answers_are_remembered_for_a_while) {
+    run([] {
+        slow_names names;
+        names.go_on.close();
+        auto o = names.options(1h);
+        o.max_entries = 2;
+        mpg::net::resolver r(o);
+        for (int i = 0; i != 3; ++i) EXPECT_EQ(r.resolve("a")->front().to_string(), "192.0.2.7:0");
+        EXPECT_EQ(names.asked, 1);
+        EXPECT_EQ(r.stats().hits, 2u);
+        for (const char* host : {"b", "c"}) EXPECT_TRUE(r.resolve(host)); // the oldest goes
+        EXPECT_EQ(r.stats().entries, 2u);
+        EXPECT_TRUE(r.resolve("b"));
+        EXPECT_EQ(names.asked, 3);
+        EXPECT_TRUE(r.resolve("a"));
+        EXPECT_EQ(names.asked, 4);
+        r.clear();
+        EXPECT_EQ(r.stats().entries, 0u);
+        EXPECT_TRUE(r.resolve("a"));
+        EXPECT_EQ(names.asked, 5);
+        for (int i = 0; i != 2; ++i) EXPECT_EQ(r.resolve("nobody").error(), std::errc::address_not_available);
+        EXPECT_EQ(names.asked, 7) << "that there is none is not remembered";
+
+        auto negative = names.options(1ns);
+        negative.negative_ttl = 1h;
+        mpg::net::resolver n(negative);
+        for (int i = 0; i != 2; ++i) {
+            EXPECT_FALSE(n.resolve("nobody")); // remembered
+            EXPECT_FALSE(n.resolve("broken")); // never
+            EXPECT_TRUE(n.resolve("a"));       // out of date
+        }
+        EXPECT_EQ(names.asked, 7 + 1 + 2 + 2);
+    });
+}
+
+TEST_P(resolve, a_look_up_that_nobody_waits_for_is_dropped) {
+    run([] {
+        slow_names names;
+        mpg::net::resolver r(names.options());
+        std::vector<mpg::task<bool>> four;
+        for (int i = 0; i != 4; ++i)
+            four.push_back(mpg::spawn([&, i] { return r.resolve("host" + std::to_string(i)).has_value(); }));
+        EXPECT_TRUE(eventually([&] { return names.now == 4; }));
+        EXPECT_EQ(r.resolve("late", mpg::with_timeout(mpg::context::background(), 1ms)).error(),
+                  errc::deadline_exceeded);
+        names.go_on.close();
+        for (auto& t : four) EXPECT_TRUE(t.join());
+        EXPECT_TRUE(eventually([&] { return r.stats().dropped == 1; }));
+        EXPECT_EQ(names.asked, 4);
+        EXPECT_TRUE(r.resolve("late"));
+    });
+}
+
+/// The runtime stops while look-ups are under way, queued and waited for.
+TEST_P(resolve, a_runtime_may_stop_meanwhile) {
+    slow_names names;
+    mpg::net::resolver r(names.options());
+    run([&] {
+        for (int i = 0; i != 10; ++i)
+            mpg::go([&, i] { (void)r.resolve("host" + std::to_string(i % 7)); });
+        EXPECT_TRUE(eventually([&] { return names.now == 4; }));
+        names.go_on.close();
+    });
+    EXPECT_TRUE(r.resolve("host0")) << "on a plain thread";
+    run([&] { EXPECT_TRUE(r.resolve("host6")) << "in the next runtime"; });
 }
 
 TEST_P(resolve, a_context_ends_the_wait) {
@@ -90,4 +209,7 @@ TEST_P(resolve, a_context_ends_the_wait) {
     });
 }
 
-TEST(resolve_on_a_plain_thread, works) { EXPECT_TRUE(mpg::net::resolve("localhost")); }
+TEST(resolve_on_a_plain_thread, works) {
+    EXPECT_TRUE(mpg::net::resolve("localhost"));
+    EXPECT_EQ(mpg::net::configure_resolver({}), std::errc::operation_not_permitted);
+}

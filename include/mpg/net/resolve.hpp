@@ -2,132 +2,51 @@
 #pragma once
 
 #include <mpg/cancel/context.hpp>
-#include <mpg/chan/chan.hpp>
-#include <mpg/io/syscall.hpp>
 #include <mpg/net/address.hpp>
-#include <mpg/sched/blocking.hpp>
+#include <mpg/net/resolver.hpp>
+#include <mpg/sched/attached.hpp>
 #include <mpg/sched/cancel.hpp>
-#include <mpg/sched/go.hpp>
-#include <mpg/sync/semaphore.hpp>
+#include <mpg/sched/task.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <memory>
-#include <netdb.h>
-#include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 namespace mpg::net {
 
-/// What getaddrinfo reports: EAI_NONAME (no such host), EAI_AGAIN (try later), ...
-inline const std::error_category& resolver_category() noexcept {
-    struct category final : std::error_category {
-        const char* name() const noexcept override { return "mpg.resolver"; }
-        std::string message(int value) const override { return ::gai_strerror(value); }
-        std::error_condition default_error_condition(int value) const noexcept override {
-            if (value == EAI_NONAME) return std::errc::address_not_available;
-            if (value == EAI_AGAIN) return std::errc::resource_unavailable_try_again;
-            if (value == EAI_MEMORY) return std::errc::not_enough_memory;
-            return {value, *this};
-        }
-    };
-    static const category instance;
-    return instance;
-}
-
 namespace detail {
 
-/// Blocks. A leaf, since it reads errno.
-MPG_NOINLINE inline std::error_code look_up(const std::string& host, std::uint16_t port, int flags,
-                                            std::vector<endpoint>& to) {
-    ::addrinfo hints{}, *list = nullptr;
-    hints.ai_family = AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = flags;
-    const int e = ::getaddrinfo(host.c_str(), nullptr, &hints, &list);
-    if (e == EAI_SYSTEM) return {errno, std::system_category()};
-    if (e != 0) return {e, resolver_category()};
-    try {
-        for (const ::addrinfo* a = list; a; a = a->ai_next)
-            to.push_back(endpoint(a->ai_addr, a->ai_addrlen).with_port(port));
-    } catch (...) {
-        ::freeaddrinfo(list);
-        throw;
-    }
-    ::freeaddrinfo(list);
-    return {};
-}
-
-/// How many look-ups may be under way at once, each of which holds a thread; as many wait in the libraries'
-/// queues elsewhere. Further ones wait here.
-inline constexpr std::size_t most_lookups = 64;
-[[gnu::visibility("default")]] inline semaphore& lookup_places() {
-    static semaphore* const it =
-        new semaphore(most_lookups); // never destroyed: threads may look up until the end
-    return *it;
-}
-/// One of them.
-class lookup_place {
-  public:
-    lookup_place() noexcept
-        : held_(true) {}
-    lookup_place(lookup_place&& other) noexcept
-        : held_(std::exchange(other.held_, false)) {}
-    lookup_place& operator=(lookup_place&&) = delete;
-    ~lookup_place() {
-        if (held_) lookup_places().release(1);
-    }
-
-  private:
-    bool held_;
-};
-
-/// The system's resolver cannot be interrupted: a task of its own waits for it, and this one for that or for
-/// cancel.
-inline std::error_code look_up_apart(std::string_view host, std::uint16_t port, sched::cancel_source& cancel,
-                                     lookup_place place, std::vector<endpoint>& to) {
-    struct state {
-        std::string host;
-        std::error_code error;
-        std::vector<endpoint> found;
-        chan<bool> done{1};
-    };
-    auto shared = std::make_shared<state>();
-    shared->host = host;
-    go([shared, port, held = std::move(place)] {
-        blocking([&] { shared->error = look_up(shared->host, port, AI_ADDRCONFIG, shared->found); });
-        shared->done.send(true);
-    });
-    bool done = false;
-    channels::recv_limited(channels::access::of(shared->done), done, duration::max(), &cancel);
-    if (!done) return {};
-    to = std::move(shared->found);
-    return shared->error;
-}
-
-/// The addresses of a host, without repeats, in the order of RFC 6724. A number is not looked up.
-inline result<std::vector<endpoint>> resolve_host(std::string_view host, std::uint16_t port,
-                                                  const context& ctx) {
-    sched::cancel_source* const cancel = sched::source_of(ctx);
+/// The addresses of a host with that port, best first. A number is not looked up. core() gives who looks up.
+template <class Core>
+result<std::vector<endpoint>> resolve_by(Core core, std::string_view host, std::uint16_t port,
+                                         sched::cancel_source* cancel) {
     std::vector<endpoint> found(1);
     if (parse_host(host, port, found.front())) return found;
     found.clear();
     if (host.empty() || host.find('\0') != host.npos)
         return unexpected(make_error_code(address_errc::bad_host));
     if (cancel && cancel->is_done()) return unexpected(cancel->err());
-    if (const std::error_code no_place = lookup_places().acquire(ctx)) return unexpected(no_place);
-    lookup_place place;
-    std::error_code e;
-    const sched::task* self = sched::current();
-    if (!cancel || self->is_thread() || self->blocking != 0) {
-        blocking([&] { e = look_up(std::string(host), port, AI_ADDRCONFIG, found); });
-        if (cancel && cancel->is_done()) return unexpected(cancel->err());
-    } else if (e = look_up_apart(host, port, *cancel, std::move(place), found); cancel->is_done()) {
-        return unexpected(cancel->err());
-    }
-    if (e) return unexpected(e);
+    const std::shared_ptr<resolver_core> by = core();
+    if (const std::error_code e = by->resolve(host, found, cancel)) return unexpected(e);
+    if (port != 0)
+        for (endpoint& e : found) e = e.with_port(port);
     return found;
+}
+
+/// The one of the runtime; a plain thread has none, and so no memory.
+inline std::shared_ptr<resolver_core> current_resolver() {
+    const sched::task* self = sched::current();
+    auto make = [] { return std::make_shared<resolver_core>(resolver_options{}); };
+    return self->is_thread() ? make() : sched::attached<resolver_core>(*self->rt, make);
+}
+
+inline result<std::vector<endpoint>> resolve_host(std::string_view host, std::uint16_t port,
+                                                  const context& ctx) {
+    return resolve_by(current_resolver, host, port, sched::source_of(ctx));
 }
 
 /// Calls make(endpoint) -> result<S> for the address that a text tells to bind to.
@@ -188,14 +107,28 @@ result<S> connect_text(std::string_view address, const context& ctx, Make make) 
 } // namespace detail
 
 /// The addresses of a host, with port 0, best first (RFC 6724); a number gives itself. Suspends for as long
-/// as the system's resolver takes (seconds when no name server answers); 64 at once, further ones wait. A
-/// task whose context is done meanwhile returns at once, and the look-up ends by itself later; a plain thread
-/// notices it afterwards.
+/// as the system's resolver takes (seconds when no name server answers). A task whose context is done meanwhile
+/// returns at once, and the look-up ends by itself later; a plain thread notices it afterwards. Those who ask for
+/// one name at once share a look-up, answers are used again for a second, and 64 look-ups are under way at most:
+/// configure_resolver.
 inline result<std::vector<endpoint>> resolve(std::string_view host) {
     return detail::resolve_host(host, 0, context::background());
 }
 inline result<std::vector<endpoint>> resolve(std::string_view host, const context& ctx) {
     return detail::resolve_host(host, 0, ctx);
+}
+
+/// How names are looked up in the caller's runtime from now on; what it remembers is forgotten.
+/// std::errc::operation_not_permitted on a plain thread.
+inline std::error_code configure_resolver(resolver_options options) {
+    const sched::task* self = sched::current();
+    if (self->is_thread()) return std::make_error_code(std::errc::operation_not_permitted);
+    sched::attach(*self->rt, std::make_shared<detail::resolver_core>(std::move(options)));
+    return {};
+}
+
+inline result<std::vector<endpoint>> resolver::get(std::string_view host, sched::cancel_source* cancel) {
+    return detail::resolve_by([this] { return core_; }, host, 0, cancel);
 }
 
 } // namespace mpg::net

@@ -89,6 +89,9 @@ struct runtime_state {
 
     base::spinlock names_lock; // guards the names of all tasks
 
+    base::spinlock attached_lock; // guards what follows; see attached.hpp
+    std::vector<std::pair<const void*, std::shared_ptr<void>>> attached;
+
     // Frozen machines, oldest first, and the monitor; see preempt.hpp and monitor.hpp.
     alignas(base::cache_line) base::atomic<std::uint32_t> frozen_count{0}; // written under frozen_lock
     std::uint32_t frozen_most = 0;      // beyond: no fresh tasks are started; constant after the start
