@@ -2,7 +2,7 @@
 # Fails when a room (a folder of include/mpg) includes a room that stands below it in this list, a door, or another
 # room's detail/; or when a folder is no room. Doors (the headers directly in include/mpg) may include every room.
 cmake_minimum_required(VERSION 3.25)
-set(rooms base fiber sched sync chan cancel io net http debug)
+set(rooms base fiber sched sync chan cancel io net http debug tls)
 
 set(errors "")
 file(GLOB_RECURSE headers RELATIVE "${ROOT}/include/mpg" "${ROOT}/include/mpg/*")

@@ -9,3 +9,5 @@ find_package(Threads REQUIRED)
 # For <mpg/debug.hpp> alone, and only where they are: names instead of addresses, compressed profiles.
 find_package(libdw QUIET)
 find_package(ZLIB QUIET)
+# For mpg::tls alone.
+find_package(OpenSSL 3 QUIET COMPONENTS SSL)

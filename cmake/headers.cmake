@@ -190,3 +190,23 @@ set(MPG_HEADERS
     include/mpg/task.hpp
     include/mpg/time.hpp
 )
+# Those of the component tls, which need OpenSSL.
+set(MPG_TLS_HEADERS
+    include/mpg/tls.hpp
+    include/mpg/tls/certificate.hpp
+    include/mpg/tls/config.hpp
+    include/mpg/tls/connection.hpp
+    include/mpg/tls/engine.hpp
+    include/mpg/tls/error.hpp
+    include/mpg/tls/handles.hpp
+    include/mpg/tls/listener.hpp
+    include/mpg/tls/make_config.hpp
+    include/mpg/tls/options.hpp
+    include/mpg/tls/peer_certificate.hpp
+    include/mpg/tls/pem.hpp
+    include/mpg/tls/roots.hpp
+    include/mpg/tls/session_cache.hpp
+    include/mpg/tls/state.hpp
+    include/mpg/tls/stream.hpp
+    include/mpg/tls/transport.hpp
+)

@@ -10,6 +10,12 @@ install(EXPORT mpg_targets
     NAMESPACE mpg::
     FILE mpg-targets.cmake
     DESTINATION "${mpg_package_dir}")
+# A file of its own: it names OpenSSL's target, which only who asks for the component has.
+install(TARGETS mpg_tls EXPORT mpg_tls_targets FILE_SET HEADERS)
+install(EXPORT mpg_tls_targets
+    NAMESPACE mpg::
+    FILE mpg-tls-targets.cmake
+    DESTINATION "${mpg_package_dir}")
 
 configure_package_config_file(cmake/mpg-config.cmake.in mpg-config.cmake
     INSTALL_DESTINATION "${mpg_package_dir}"

@@ -21,6 +21,7 @@ endforeach()
 file(GLOB_RECURSE headers RELATIVE "${SOURCE}" "${SOURCE}/include/mpg/*.hpp")
 foreach(file IN LISTS headers ITEMS
         share/cmake/mpg/mpg-config.cmake share/cmake/mpg/mpg-config-version.cmake share/cmake/mpg/mpg-targets.cmake
+        share/cmake/mpg/mpg-tls-targets.cmake
         share/cmake/mpg/Findliburing.cmake share/cmake/mpg/Findconcurrentqueue.cmake
         share/cmake/mpg/Findlibdw.cmake share/mpg/gdb/mpg.py)
     if(NOT file IN_LIST installed)

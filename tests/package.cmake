@@ -56,6 +56,7 @@ set_tests_properties(package.install PROPERTIES LABELS package FIXTURES_SETUP in
 
 set(all_doors "// Every public header of mpg.\n#pragma once\n\n")
 file(GLOB doors RELATIVE "${PROJECT_SOURCE_DIR}/include" CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/include/mpg/*.hpp")
+list(REMOVE_ITEM doors mpg/tls.hpp) # of a component of its own
 foreach(door IN LISTS doors)
     string(APPEND all_doors "#include <${door}>\n")
 endforeach()
@@ -77,6 +78,8 @@ build_test(shared_objects "${consumers}/shared_objects" consumer consumer
     "-DCMAKE_PREFIX_PATH=${scratch}/moved")
 build_test(hazards "${consumers}/hazards" consumer consumer
     "-DCMAKE_PREFIX_PATH=${scratch}/moved" "-DMPG_TESTS=${CMAKE_CURRENT_SOURCE_DIR}")
+build_test(tls "${consumers}/tls" consumer consumer "-DCMAKE_PREFIX_PATH=${scratch}/moved")
+build_test(tls_subdirectory "${consumers}/tls" consumer consumer "-DMPG_SOURCE=${PROJECT_SOURCE_DIR}")
 
 # The README's first example, as a reader types it: its files are cut from the page.
 add_test(NAME readme.extract

@@ -1,0 +1,439 @@
+// A TLS connection: an engine, a stream below it, and who may do what when.
+//
+// Who may touch what. As with Go's tls.Conn, one strand reads while another one writes, and anybody closes.
+//   engine_    under mutex_, which is held for calls into OpenSSL only and never over a suspension. So OpenSSL
+//              sees one caller at a time, each on one thread.
+//   below_     is read from by the holder of the turn `reading_`, written to by the holder of `writing_`; the
+//              handshake's, which `handshaking_` makes one, comes before both. Input is put into the engine's
+//              buffer without the mutex: nobody else fills, and OpenSSL has emptied it before it asked.
+//   unsent_    belongs to the holder of `writing_`. Records must leave in the order in which OpenSSL has made
+//              them; whoever holds `writing_` takes all that has come out, under mutex_, and sends that before
+//              it takes more.
+// Waits nest in one order: handshaking_ | reading_ -> writing_ by try alone | writing_ -> reading_ -> mutex_.
+// Each holder of a turn waits for the peer only, with its own direction's deadline, so whoever waits for a turn
+// gets it when that deadline passes or the stream is closed; and its own context ends its wait for the turn.
+//
+// A reader makes output, too (alerts, answers to key updates). It sends that when nobody writes. If somebody
+// does (its try for `writing_` fails), the writer looks for output after it has given the turn back: the
+// reader's output came before its try, the try before the writer's release, that before the writer's look.
+//
+// A write that is cancelled leaves unsent_ as it is: later writes send the rest first, so the records stay
+// whole and the stream can be used on. (Go's breaks for good.)
+#pragma once
+
+#include <mpg/base/atomic.hpp>
+#include <mpg/base/clock.hpp>
+#include <mpg/cancel/context.hpp>
+#include <mpg/io/result.hpp>
+#include <mpg/sched/wait.hpp>
+#include <mpg/sync/mutex.hpp>
+#include <mpg/sync/semaphore.hpp>
+#include <mpg/tls/engine.hpp>
+#include <mpg/tls/transport.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <sys/uio.h>
+
+namespace mpg::tls::detail {
+
+class connection {
+  public:
+    connection(std::shared_ptr<const config_state> c, std::string server_name, std::string session_key,
+               std::unique_ptr<transport> below)
+        : engine_(std::move(c), std::move(server_name), std::move(session_key))
+        , below_(std::move(below)) {}
+    ~connection() { close(); }
+
+    std::error_code handshake(const context& ctx);
+    result<std::size_t> read(std::span<std::byte> to, const context& ctx);
+    /// all: until all is written; else some of it.
+    result<std::size_t> write(std::span<const std::byte> from, const context& ctx, bool all);
+    result<std::size_t> writev(std::span<const ::iovec> pieces, const context& ctx);
+    std::error_code close_write(const context& ctx);
+    /// No more can be written; says so to the peer if that needs no waiting.
+    void close_write_now() noexcept;
+    void close() noexcept;
+    bool is_open() const noexcept { return !closed_.load(std::memory_order_relaxed); }
+
+    std::error_code set_read_deadline(std::optional<time_point> when) noexcept {
+        read_deadline_.store(nanos_of(when), std::memory_order_relaxed);
+        return below_->set_read_deadline(when);
+    }
+    std::error_code set_write_deadline(std::optional<time_point> when) noexcept {
+        write_deadline_.store(nanos_of(when), std::memory_order_relaxed);
+        return below_->set_write_deadline(when);
+    }
+    /// Null before the handshake is through.
+    const connection_state* state() const noexcept { return is_through() ? &state_ : nullptr; }
+    transport& below() const noexcept { return *below_; }
+    /// What a read might find right now: bytes may turn out to be no data of the peer's.
+    transport::coming peek() noexcept {
+        {
+            sched::no_unwind short_wait;
+            const std::lock_guard lock(mutex_);
+            if (engine_.has_input()) return transport::coming::bytes;
+        }
+        return below_->peek();
+    }
+
+  private:
+    using progress = engine::progress;
+    static constexpr std::size_t chunk = 32 << 10; // encrypted at once: two records
+    static constexpr std::size_t gathered = 16 << 10; // of pieces: one record
+    static constexpr std::size_t most_output = 64 << 10; // that answers the peer while our writer is held up
+
+    /// One at a time.
+    class turn {
+      public:
+        explicit turn(semaphore& s) noexcept
+            : of_(&s) {}
+        turn(const turn&) = delete;
+        turn& operator=(const turn&) = delete;
+        ~turn() { give(); }
+        [[nodiscard]] std::error_code take(const context& ctx) {
+            const std::error_code e = of_->acquire(ctx, 1);
+            held_ = !e;
+            return e;
+        }
+        [[nodiscard]] bool try_take() noexcept { return held_ = of_->try_acquire(1); }
+        void give() noexcept {
+            if (held_) of_->release(1);
+            held_ = false;
+        }
+
+      private:
+        semaphore* of_;
+        bool held_ = false;
+    };
+
+    static base::nanos nanos_of(std::optional<time_point> when) noexcept {
+        return when ? base::to_nanos(*when) : base::never;
+    }
+    bool is_through() const noexcept { return through_.load(std::memory_order_acquire); } // pairs with: finish
+    /// Before an operation: what makes it fail although it might not have to wait.
+    std::error_code hindrance(const base::atomic<base::nanos>& deadline, const context& ctx) const noexcept {
+        if (closed_.load(std::memory_order_relaxed)) return mpg::errc::closed;
+        if (ctx.is_done()) return ctx.err();
+        const base::nanos d = deadline.load(std::memory_order_relaxed);
+        if (d != base::never && d <= base::now()) return mpg::errc::deadline_exceeded;
+        return {};
+    }
+    /// One step of the engine.
+    template <class F> progress step(F f) {
+        const std::lock_guard lock(mutex_);
+        return f(engine_);
+    }
+
+    std::error_code run_handshake(const context& ctx);
+    std::error_code finish();
+    void choose_certificate();
+    void say_key_log();
+    std::error_code fill(const context& ctx);
+    std::error_code send(const context& ctx);
+    void send_if_free(const context& ctx);
+    std::error_code encrypt(std::span<const std::byte> piece, const context& ctx);
+    template <class F> result<std::size_t> writing(const context& ctx, F f);
+
+    mutex mutex_;
+    engine engine_; // guarded by mutex_
+    const std::unique_ptr<transport> below_;
+    semaphore handshaking_{1}, reading_{1}, writing_{1};
+    std::string unsent_;               // belongs to writing_
+    std::size_t sent_ = 0;             // of unsent_; belongs to writing_
+    bool write_ended_ = false;         // belongs to writing_
+    std::error_code handshake_failed_; // belongs to handshaking_
+    connection_state state_;           // written before through_
+    base::atomic<bool> through_{false}, closed_{false};
+    base::atomic<base::nanos> read_deadline_{base::never}, write_deadline_{base::never};
+};
+
+// ---- handshake
+
+inline std::error_code connection::handshake(const context& ctx) {
+    if (is_through()) return {};
+    if (closed_.load(std::memory_order_relaxed)) return mpg::errc::closed;
+    turn mine(handshaking_);
+    if (const std::error_code e = mine.take(ctx)) return e;
+    if (is_through()) return {};
+    if (handshake_failed_) return handshake_failed_;
+    const std::error_code e = run_handshake(ctx);
+    say_key_log();
+    return e ? e : finish();
+}
+
+/// One that fails because of the stream below, a deadline or its context goes on where it was with the next
+/// call.
+inline std::error_code connection::run_handshake(const context& ctx) {
+    for (;;) {
+        const progress p = step([](engine& e) { return e.handshake(); });
+        turn mine(writing_);
+        if (const std::error_code e = mine.take(ctx)) return e;
+        const std::error_code not_sent = send(ctx);
+        mine.give();
+        if (p == progress::failed || p == progress::end) {
+            handshake_failed_ = p == progress::end ? make_error_code(errc::truncated) : engine_.error();
+            return handshake_failed_;
+        }
+        if (not_sent) return not_sent;
+        if (p == progress::ok) return {};
+        if (p == progress::want_choice) {
+            choose_certificate();
+            continue;
+        }
+        if (const std::error_code e = fill(ctx)) return e;
+    }
+}
+
+inline void connection::choose_certificate() {
+    std::string name;
+    {
+        const std::lock_guard lock(mutex_);
+        name = engine_.hello().server_name;
+    }
+    auto c = engine_.settings().choose({name});
+    const std::lock_guard lock(mutex_);
+    if (c)
+        engine_.choose(std::move(*c));
+    else
+        engine_.choose_none(c.error() ? c.error() : make_error_code(errc::no_certificate));
+}
+
+inline void connection::say_key_log() {
+    const auto& to = engine_.settings().key_log;
+    if (!to) return;
+    std::string lines;
+    {
+        const std::lock_guard lock(mutex_);
+        lines.swap(engine_.key_log());
+    }
+    for (std::size_t at = 0, end; (end = lines.find('\n', at)) != lines.npos; at = end + 1)
+        to(std::string_view(lines).substr(at, end - at));
+}
+
+inline std::error_code connection::finish() {
+    {
+        const std::lock_guard lock(mutex_);
+        state_ = engine_.state();
+    }
+    if (const auto& check = engine_.settings().check) {
+        if (const std::error_code e = check(state_)) {
+            handshake_failed_ = e;
+            below_->close();
+            return e;
+        }
+    }
+    through_.store(true, std::memory_order_release); // pairs with: is_through
+    return {};
+}
+
+// ---- the stream below
+
+/// Gets more input. The caller may read below.
+inline std::error_code connection::fill(const context& ctx) {
+    const std::span<std::byte> room = engine_.in().room();
+    const auto n = below_->read(room, ctx);
+    if (!n) return n.error();
+    const std::lock_guard lock(mutex_);
+    engine_.in().filled(*n);
+    return {};
+}
+
+/// Sends what the engine has put out. The caller holds writing_.
+inline std::error_code connection::send(const context& ctx) {
+    for (;;) {
+        while (sent_ != unsent_.size()) {
+            const auto rest = std::as_bytes(std::span(unsent_)).subspan(sent_);
+            const auto n = below_->write_some(rest, ctx);
+            if (!n) return n.error();
+            sent_ += *n;
+        }
+        unsent_.clear();
+        sent_ = 0;
+        const std::lock_guard lock(mutex_);
+        if (engine_.output().empty()) {
+            unsent_ = std::string(); // an idle connection keeps no buffer
+            return {};
+        }
+        unsent_.swap(engine_.output());
+    }
+}
+
+/// For output that nobody waits for.
+inline void connection::send_if_free(const context& ctx) {
+    for (;;) {
+        {
+            const std::lock_guard lock(mutex_);
+            if (engine_.output().empty()) return;
+        }
+        turn mine(writing_);
+        if (!mine.try_take() || send(ctx)) return;
+    }
+}
+
+// ---- data
+
+inline result<std::size_t> connection::read(std::span<std::byte> to, const context& ctx) {
+    if (const std::error_code e = hindrance(read_deadline_, ctx)) return unexpected(e);
+    if (const std::error_code e = handshake(ctx)) return unexpected(e);
+    if (to.empty()) return std::size_t{0};
+    turn mine(reading_);
+    if (const std::error_code e = mine.take(ctx)) return unexpected(e);
+    for (;;) {
+        std::size_t n = 0;
+        bool output = false;
+        const progress p = step([&](engine& e) {
+            const progress now = e.read(to, n);
+            output = !e.output().empty();
+            if (e.output().size() > most_output) e.fail(errc::too_many_messages);
+            return now;
+        });
+        if (output) send_if_free(ctx);
+        switch (p) {
+        case progress::ok:
+            return n;
+        case progress::end:
+            return std::size_t{0};
+        case progress::failed:
+            return unexpected(engine_.error());
+        default:
+            break;
+        }
+        if (const std::error_code e = fill(ctx)) return unexpected(e);
+    }
+}
+
+/// Encrypts one chunk and sends it. The caller holds writing_.
+inline std::error_code connection::encrypt(std::span<const std::byte> piece, const context& ctx) {
+    const auto write = [&](engine& e) { return e.write(piece); };
+    progress p = step(write);
+    // The peer has sent the first part of a message of the handshake's kind (a ticket, a new key): OpenSSL
+    // wants all of that before it writes.
+    if (p == progress::want_input) {
+        turn in(reading_);
+        if (const std::error_code e = in.take(ctx)) return e;
+        while ((p = step(write)) == progress::want_input)
+            if (const std::error_code e = fill(ctx)) return e;
+    }
+    if (p != progress::ok) {
+        (void)send(ctx); // an alert
+        return engine_.error();
+    }
+    return send(ctx);
+}
+
+/// Calls f with the turn, with what was left from earlier sent.
+template <class F> result<std::size_t> connection::writing(const context& ctx, F f) {
+    if (const std::error_code e = hindrance(write_deadline_, ctx)) return unexpected(e);
+    if (const std::error_code e = handshake(ctx)) return unexpected(e);
+    turn mine(writing_);
+    if (const std::error_code e = mine.take(ctx)) return unexpected(e);
+    if (write_ended_) return unexpected(std::make_error_code(std::errc::broken_pipe));
+    if (const std::error_code e = send(ctx)) return unexpected(e);
+    result<std::size_t> n = f();
+    mine.give();
+    if (n) send_if_free(ctx);
+    return n;
+}
+
+inline result<std::size_t> connection::write(std::span<const std::byte> from, const context& ctx, bool all) {
+    return writing(ctx, [&]() -> result<std::size_t> {
+        std::size_t done = 0;
+        while (done != from.size()) {
+            const auto piece = from.subspan(done, std::min(chunk, from.size() - done));
+            if (const std::error_code e = encrypt(piece, ctx)) return unexpected(e);
+            done += piece.size();
+            if (!all) break;
+        }
+        return done;
+    });
+}
+
+/// Small pieces go together into one record.
+inline result<std::size_t> connection::writev(std::span<const ::iovec> pieces, const context& ctx) {
+    return writing(ctx, [&]() -> result<std::size_t> {
+        std::size_t done = 0, held = 0;
+        std::unique_ptr<std::byte[]> together;
+        const auto put = [&](std::span<const std::byte> data) -> std::error_code {
+            for (; !data.empty(); data = data.subspan(std::min(chunk, data.size())))
+                if (const std::error_code e = encrypt(data.first(std::min(chunk, data.size())), ctx)) return e;
+            return {};
+        };
+        for (const ::iovec& p : pieces) {
+            std::span<const std::byte> data(static_cast<const std::byte*>(p.iov_base), p.iov_len);
+            done += data.size();
+            if (held == 0 && (data.size() >= gathered || pieces.size() == 1)) {
+                if (const std::error_code e = put(data)) return unexpected(e);
+                continue;
+            }
+            while (!data.empty()) {
+                if (!together) together.reset(new std::byte[gathered]);
+                const std::size_t n = std::min(gathered - held, data.size());
+                std::memcpy(together.get() + held, data.data(), n);
+                held += n;
+                data = data.subspan(n);
+                if (held != gathered) continue;
+                if (const std::error_code e = put({together.get(), held})) return unexpected(e);
+                held = 0;
+            }
+        }
+        if (const std::error_code e = put({together.get(), held})) return unexpected(e);
+        return done;
+    });
+}
+
+// ---- ending
+
+inline std::error_code connection::close_write(const context& ctx) {
+    if (const std::error_code e = hindrance(write_deadline_, ctx)) return e;
+    if (!is_through()) return std::make_error_code(std::errc::not_connected);
+    turn mine(writing_);
+    if (const std::error_code e = mine.take(ctx)) return e;
+    if (!write_ended_) {
+        write_ended_ = true;
+        const std::lock_guard lock(mutex_);
+        engine_.write_end();
+    }
+    return send(ctx);
+}
+
+inline void connection::close_write_now() noexcept {
+    sched::no_unwind short_wait; // mutex_ is held for a call of OpenSSL's
+    turn mine(writing_);
+    if (!is_through() || !mine.try_take()) return;
+    std::string more;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!write_ended_) engine_.write_end();
+        more.swap(engine_.output());
+    }
+    write_ended_ = true;
+    for (int round = 0; round != 2; ++round) {
+        const auto rest = std::as_bytes(std::span(unsent_)).subspan(sent_);
+        if (!rest.empty()) sent_ += below_->try_write(rest);
+        if (sent_ != unsent_.size()) break;
+        sent_ = 0;
+        unsent_.swap(more);
+        more.clear();
+    }
+}
+
+inline void connection::close() noexcept {
+    if (closed_.exchange(true, std::memory_order_relaxed)) return;
+    close_write_now();
+    // A server has sent tickets, which a client that does not read leaves where they are; and closing a socket
+    // with unread bytes throws away what it has not sent yet.
+    if (is_through()) below_->discard_input();
+    below_->close();
+}
+
+} // namespace mpg::tls::detail
