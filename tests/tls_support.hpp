@@ -38,7 +38,8 @@ class authority {
     };
     pem_pair issue(const char* name, const wish& w) const {
         const tls::detail::key_ptr key = make_key(w.rsa);
-        const auto c = make(name, w.names, key.get(), certificate_.get(), key_.get(), w.valid_from, w.valid_to);
+        const auto c =
+            make(name, w.names, key.get(), certificate_.get(), key_.get(), w.valid_from, w.valid_to);
         return {pem_of(c.get()), pem_of(key.get())};
     }
     pem_pair issue(const char* name = "localhost") const { return issue(name, wish{}); }
@@ -115,7 +116,8 @@ struct tls_pair {
     tls::stream client, server;
 };
 /// Connected, without the handshake.
-inline tls_pair tls_local(const tls::config& client, const tls::config& server, const char* name = "localhost") {
+inline tls_pair tls_local(const tls::config& client, const tls::config& server,
+                          const char* name = "localhost") {
     tcp_pair p = connect_local();
     return {tls::stream(std::move(p.client), client, name), tls::stream(std::move(p.server), server)};
 }

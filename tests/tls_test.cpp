@@ -211,7 +211,8 @@ TEST_P(tls_stream, certificates_that_do_not_do) {
         const authority& root = test_root();
         EXPECT_EQ(why(root.issue(), "example.org"), verify(X509_V_ERR_HOSTNAME_MISMATCH));
         EXPECT_EQ(why(root.issue(), "127.0.0.2"), verify(X509_V_ERR_IP_ADDRESS_MISMATCH));
-        EXPECT_EQ(why(root.issue("old", {.valid_to = -60}), "localhost"), verify(X509_V_ERR_CERT_HAS_EXPIRED));
+        EXPECT_EQ(why(root.issue("old", {.valid_to = -60}), "localhost"),
+                  verify(X509_V_ERR_CERT_HAS_EXPIRED));
         EXPECT_EQ(why(root.issue("new", {.valid_from = 600}), "localhost"),
                   verify(X509_V_ERR_CERT_NOT_YET_VALID));
         EXPECT_EQ(why(other.issue(), "localhost"), verify(X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY));
@@ -255,7 +256,8 @@ TEST_P(tls_stream, the_name_asked_for_chooses_the_certificate) {
             return tls::certificate_source(
                 authority::load(test_root().issue(name, {.names = std::string("DNS:") + name, .rsa = rsa})));
         };
-        const auto server = server_config({.certificates = {make("a.test"), make("b.test"), make("c.test", true)}});
+        const auto server =
+            server_config({.certificates = {make("a.test"), make("b.test"), make("c.test", true)}});
         auto shown = [&](const char* name, tls::client_options o = {}) {
             o.verify = tls::verification::chain;
             auto p = tls_local(client_config(o), server, name);
@@ -270,12 +272,14 @@ TEST_P(tls_stream, the_name_asked_for_chooses_the_certificate) {
         EXPECT_EQ(shown("127.0.0.1"), "CN=a.test");
 
         // A function that waits before it answers.
-        const auto slow = server_config({.choose = [&](const tls::client_hello& h) -> result<tls::certificate> {
-            const std::string name(h.server_name);
-            sleep_for(1ms);
-            if (name == "no.test") return unexpected(make_error_code(std::errc::no_such_file_or_directory));
-            return authority::load(test_root().issue(name.c_str(), {.names = "DNS:" + name}));
-        }});
+        const auto slow =
+            server_config({.choose = [&](const tls::client_hello& h) -> result<tls::certificate> {
+                const std::string name(h.server_name);
+                sleep_for(1ms);
+                if (name == "no.test")
+                    return unexpected(make_error_code(std::errc::no_such_file_or_directory));
+                return authority::load(test_root().issue(name.c_str(), {.names = "DNS:" + name}));
+            }});
         auto p = tls_local(client_config(), slow, "made.test");
         expect_works(p);
         EXPECT_EQ(p.client.state()->peer.subject(), "CN=made.test");
@@ -371,14 +375,15 @@ TEST_P(tls_stream, hooks) {
     run([] {
         std::string keys;
         int checked = 0;
-        const auto client = client_config({.check =
-                                               [&](const tls::connection_state& s) {
-                                                   yield();
-                                                   ++checked;
-                                                   return s.alpn.empty() ? std::error_code()
-                                                                         : make_error_code(std::errc::permission_denied);
-                                               },
-                                           .key_log = [&](std::string_view line) { (keys += line) += '\n'; }});
+        const auto client =
+            client_config({.check =
+                               [&](const tls::connection_state& s) {
+                                   yield();
+                                   ++checked;
+                                   return s.alpn.empty() ? std::error_code()
+                                                         : make_error_code(std::errc::permission_denied);
+                               },
+                           .key_log = [&](std::string_view line) { (keys += line) += '\n'; }});
         auto p = tls_local(client, server_config());
         expect_works(p);
         EXPECT_EQ(checked, 1);
@@ -516,7 +521,8 @@ TEST_P(tls_stream, many_at_once_with_a_lazy_listener) {
         const std::size_t n = scaled(200);
         for (std::size_t i = 0; i != n; ++i)
             clients.go([&, i] {
-                auto s = tls::stream::connect("localhost:" + std::to_string(l->local_endpoint().port()), client);
+                auto s =
+                    tls::stream::connect("localhost:" + std::to_string(l->local_endpoint().port()), client);
                 ASSERT_TRUE(s) << s.error().message();
                 const std::string said = random_text(3000, i);
                 auto writer = spawn([&] { return bool(s->write(bytes(said))); });
@@ -567,7 +573,8 @@ TEST(tls_config, bad_options) {
     EXPECT_FALSE(tls::certificate::from_pem("", a.key));
     EXPECT_FALSE(tls::certificate::from_pem(a.certificate + "-----BEGIN CERTIFICATE-----\nx\n", a.key));
     EXPECT_FALSE(tls::certificate::from_pem(a.certificate, "nothing"));
-    EXPECT_EQ(tls::certificate::from_files("/nowhere", "/nowhere").error(), std::errc::no_such_file_or_directory);
+    EXPECT_EQ(tls::certificate::from_files("/nowhere", "/nowhere").error(),
+              std::errc::no_such_file_or_directory);
     EXPECT_FALSE(tls::roots::from_pem("nothing"));
     EXPECT_FALSE(tls::config::server({}));
     EXPECT_FALSE(tls::config::client({.alpn = {""}}));

@@ -127,7 +127,7 @@ class certificate_source {
         explicit state(certificate c) noexcept
             : current(std::move(c)) {}
         base::spinlock lock;
-        certificate current; // guarded by lock
+        certificate current;                        // guarded by lock
         std::string chain_file, key_file, password; // not changed
     };
     std::shared_ptr<state> state_;

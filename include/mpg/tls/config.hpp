@@ -45,8 +45,7 @@ struct config_state {
 inline result<std::string> alpn_list(const std::vector<std::string>& names) {
     std::string list;
     for (const std::string& n : names) {
-        if (n.empty() || n.size() > 255)
-            return unexpected(std::make_error_code(std::errc::invalid_argument));
+        if (n.empty() || n.size() > 255) return unexpected(std::make_error_code(std::errc::invalid_argument));
         list += static_cast<char>(static_cast<unsigned char>(n.size()));
         list += n;
     }
@@ -74,8 +73,7 @@ class config {
     explicit config(std::shared_ptr<const detail::config_state> s) noexcept
         : state_(std::move(s)) {}
     /// What both sides have in common. Precondition: the error queue is empty.
-    template <class Options>
-    static std::error_code set_up(detail::config_state& to, Options& from);
+    template <class Options> static std::error_code set_up(detail::config_state& to, Options& from);
 
     std::shared_ptr<const detail::config_state> state_;
 };

@@ -1,17 +1,19 @@
 // A TLS connection: an engine, a stream below it, and who may do what when.
 //
 // Who may touch what. As with Go's tls.Conn, one strand reads while another one writes, and anybody closes.
-//   engine_    under mutex_, which is held for calls into OpenSSL only and never over a suspension. So OpenSSL
+//   engine_    under mutex_, which is held for calls into OpenSSL only and never over a suspension. So
+//   OpenSSL
 //              sees one caller at a time, each on one thread.
 //   below_     is read from by the holder of the turn `reading_`, written to by the holder of `writing_`; the
 //              handshake's, which `handshaking_` makes one, comes before both. Input is put into the engine's
 //              buffer without the mutex: nobody else fills, and OpenSSL has emptied it before it asked.
 //   unsent_    belongs to the holder of `writing_`. Records must leave in the order in which OpenSSL has made
-//              them; whoever holds `writing_` takes all that has come out, under mutex_, and sends that before
-//              it takes more.
+//              them; whoever holds `writing_` takes all that has come out, under mutex_, and sends that
+//              before it takes more.
 // Waits nest in one order: handshaking_ | reading_ -> writing_ by try alone | writing_ -> reading_ -> mutex_.
-// Each holder of a turn waits for the peer only, with its own direction's deadline, so whoever waits for a turn
-// gets it when that deadline passes or the stream is closed; and its own context ends its wait for the turn.
+// Each holder of a turn waits for the peer only, with its own direction's deadline, so whoever waits for a
+// turn gets it when that deadline passes or the stream is closed; and its own context ends its wait for the
+// turn.
 //
 // A reader makes output, too (alerts, answers to key updates). It sends that when nobody writes. If somebody
 // does (its try for `writing_` fails), the writer looks for output after it has given the turn back: the
@@ -88,8 +90,8 @@ class connection {
 
   private:
     using progress = engine::progress;
-    static constexpr std::size_t chunk = 32 << 10; // encrypted at once: two records
-    static constexpr std::size_t gathered = 16 << 10; // of pieces: one record
+    static constexpr std::size_t chunk = 32 << 10;       // encrypted at once: two records
+    static constexpr std::size_t gathered = 16 << 10;    // of pieces: one record
     static constexpr std::size_t most_output = 64 << 10; // that answers the peer while our writer is held up
 
     /// One at a time.
@@ -119,7 +121,9 @@ class connection {
     static base::nanos nanos_of(std::optional<time_point> when) noexcept {
         return when ? base::to_nanos(*when) : base::never;
     }
-    bool is_through() const noexcept { return through_.load(std::memory_order_acquire); } // pairs with: finish
+    bool is_through() const noexcept {
+        return through_.load(std::memory_order_acquire);
+    } // pairs with: finish
     /// Before an operation: what makes it fail although it might not have to wait.
     std::error_code hindrance(const base::atomic<base::nanos>& deadline, const context& ctx) const noexcept {
         if (closed_.load(std::memory_order_relaxed)) return mpg::errc::closed;
@@ -365,7 +369,8 @@ inline result<std::size_t> connection::writev(std::span<const ::iovec> pieces, c
         std::unique_ptr<std::byte[]> together;
         const auto put = [&](std::span<const std::byte> data) -> std::error_code {
             for (; !data.empty(); data = data.subspan(std::min(chunk, data.size())))
-                if (const std::error_code e = encrypt(data.first(std::min(chunk, data.size())), ctx)) return e;
+                if (const std::error_code e = encrypt(data.first(std::min(chunk, data.size())), ctx))
+                    return e;
             return {};
         };
         for (const ::iovec& p : pieces) {
@@ -430,8 +435,8 @@ inline void connection::close_write_now() noexcept {
 inline void connection::close() noexcept {
     if (closed_.exchange(true, std::memory_order_relaxed)) return;
     close_write_now();
-    // A server has sent tickets, which a client that does not read leaves where they are; and closing a socket
-    // with unread bytes throws away what it has not sent yet.
+    // A server has sent tickets, which a client that does not read leaves where they are; and closing a
+    // socket with unread bytes throws away what it has not sent yet.
     if (is_through()) below_->discard_input();
     below_->close();
 }

@@ -204,8 +204,7 @@ struct callbacks {
     }
 };
 
-inline engine::engine(std::shared_ptr<const config_state> c, std::string server_name,
-                      std::string session_key)
+inline engine::engine(std::shared_ptr<const config_state> c, std::string server_name, std::string session_key)
     : config_(std::move(c))
     , session_key_(std::move(session_key)) {
     ERR_clear_error();
@@ -331,7 +330,8 @@ inline connection_state engine::state() const {
     s.server_name = requested_name();
     s.peer = peer_certificate(x509_ptr(SSL_get1_peer_certificate(ssl)));
     s.resumed = SSL_session_reused(ssl) == 1;
-    s.verified = s.peer && (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) && SSL_get_verify_result(ssl) == X509_V_OK;
+    s.verified =
+        s.peer && (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) && SSL_get_verify_result(ssl) == X509_V_OK;
     ERR_clear_error();
     return s;
 }

@@ -22,7 +22,7 @@ enum class verification { full, chain, none };
 
 struct client_options {
     std::optional<tls::roots> roots = std::nullopt; // not set: roots::system()
-    std::string server_name = {}; // asked for (SNI) and verified; empty: the host that is connected to
+    std::string server_name = {};       // asked for (SNI) and verified; empty: the host that is connected to
     std::vector<std::string> alpn = {}; // protocols, the preferred one first; empty: none are offered
     version min_version = version::tls1_2;
     version max_version = version::tls1_3;
@@ -57,7 +57,7 @@ struct server_options {
     version max_version = version::tls1_3;
     client_certificates client = client_certificates::none;
     std::optional<tls::roots> client_roots = std::nullopt; // who signs clients' certificates
-    bool resume = true; // sessions, by tickets: nothing is kept here
+    bool resume = true;                                    // sessions, by tickets: nothing is kept here
     std::string ciphers = {};
     std::string suites = {};
     std::function<std::error_code(const connection_state&)> check = {}; // as for clients

@@ -56,7 +56,8 @@ inline result<std::vector<x509_ptr>> parse_certificates(std::string_view pem) {
     const bio_ptr in = bio_over(pem);
     std::vector<x509_ptr> all;
     std::string_view none;
-    while (x509_ptr c{PEM_read_bio_X509(in.get(), nullptr, give_password, &none)}) all.push_back(std::move(c));
+    while (x509_ptr c{PEM_read_bio_X509(in.get(), nullptr, give_password, &none)})
+        all.push_back(std::move(c));
     const unsigned long e = ERR_peek_last_error();
     const bool at_end = ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE;
     if (all.empty() || !at_end) return unexpected(take_error());

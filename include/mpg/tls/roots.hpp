@@ -17,8 +17,8 @@ namespace mpg::tls {
 /// same, and it does not change.
 class roots {
   public:
-    /// The system's: those of $SSL_CERT_FILE and $SSL_CERT_DIR, or else where OpenSSL was told to look when it
-    /// was built. Files of the directory are read when a handshake needs them.
+    /// The system's: those of $SSL_CERT_FILE and $SSL_CERT_DIR, or else where OpenSSL was told to look when
+    /// it was built. Files of the directory are read when a handshake needs them.
     static result<roots> system() {
         detail::store_ptr s = fresh();
         ERR_clear_error();

@@ -15,13 +15,13 @@ enum class version : std::uint16_t { tls1_2 = TLS1_2_VERSION, tls1_3 = TLS1_3_VE
 /// Does not change after the handshake.
 struct connection_state {
     tls::version version{};
-    std::string cipher;        // "TLS_AES_128_GCM_SHA256"
-    std::string alpn;          // the protocol agreed on; empty: none
-    std::string server_name;   // what the client has asked for; empty: nothing
-    peer_certificate peer;     // empty: none was shown, or the session goes on without
-    bool resumed = false;      // an earlier session goes on
-    bool verified = false;     // the peer's certificate was verified, now or when the session began
-    bool ktls = false;         // the kernel encrypts; not yet: see docs/tls.md
+    std::string cipher;      // "TLS_AES_128_GCM_SHA256"
+    std::string alpn;        // the protocol agreed on; empty: none
+    std::string server_name; // what the client has asked for; empty: nothing
+    peer_certificate peer;   // empty: none was shown, or the session goes on without
+    bool resumed = false;    // an earlier session goes on
+    bool verified = false;   // the peer's certificate was verified, now or when the session began
+    bool ktls = false;       // the kernel encrypts; not yet: see docs/tls.md
 };
 
 } // namespace mpg::tls

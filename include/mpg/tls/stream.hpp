@@ -23,14 +23,14 @@
 
 namespace mpg::tls {
 
-/// A stream of bytes over TLS; to be used as net::tcp_stream, which see. Move-only; an empty or moved-from one
-/// fails with errc::closed.
+/// A stream of bytes over TLS; to be used as net::tcp_stream, which see. Move-only; an empty or moved-from
+/// one fails with errc::closed.
 ///
 /// Any strand may call anything at any time, as with Go's tls.Conn, but for moving and destroying. Operations
 /// may suspend, take an optional context as their last argument, and fail with errc::cancelled,
 /// errc::deadline_exceeded, errc::closed, the errors of the stream below, and those of <mpg/tls/error.hpp>.
-/// The first read or write makes the handshake. One that was cancelled can be called again: the handshake goes
-/// on, and what was encrypted but not sent (32 KiB at most) goes out first.
+/// The first read or write makes the handshake. One that was cancelled can be called again: the handshake
+/// goes on, and what was encrypted but not sent (32 KiB at most) goes out first.
 class stream {
   public:
     stream() noexcept = default;
@@ -66,7 +66,8 @@ class stream {
         if (!connection_) return unexpected(make_error_code(mpg::errc::closed));
         return connection_->read(to, ctx);
     }
-    /// Writes all of it, or fails; after a failure some of it may have been sent, or may be with a later write.
+    /// Writes all of it, or fails; after a failure some of it may have been sent, or may be with a later
+    /// write.
     result<std::size_t> write(std::span<const std::byte> from, const context& ctx = context::background()) {
         if (!connection_) return unexpected(make_error_code(mpg::errc::closed));
         return connection_->write(from, ctx, true);
@@ -83,8 +84,8 @@ class stream {
         return connection_->writev(pieces, ctx);
     }
 
-    /// Says that nothing more comes (close_notify): the peer's read returns 0, and reading here goes on. Later
-    /// writes fail with std::errc::broken_pipe. May suspend, until the stream below takes it.
+    /// Says that nothing more comes (close_notify): the peer's read returns 0, and reading here goes on.
+    /// Later writes fail with std::errc::broken_pipe. May suspend, until the stream below takes it.
     std::error_code close_write(const context& ctx = context::background()) {
         return connection_ ? connection_->close_write(ctx) : make_error_code(mpg::errc::closed);
     }

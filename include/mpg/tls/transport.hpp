@@ -22,12 +22,12 @@ template <class S>
 concept byte_stream = std::move_constructible<S> &&
     requires(S& s, std::span<std::byte> to, std::span<const std::byte> from, const context& ctx,
              std::optional<time_point> when) {
-        { s.read(to, ctx) } -> std::same_as<result<std::size_t>>;
-        { s.write_some(from, ctx) } -> std::same_as<result<std::size_t>>;
-        s.set_read_deadline(when);
-        s.set_write_deadline(when);
-        s.close();
-    };
+    { s.read(to, ctx) } -> std::same_as<result<std::size_t>>;
+    { s.write_some(from, ctx) } -> std::same_as<result<std::size_t>>;
+    s.set_read_deadline(when);
+    s.set_write_deadline(when);
+    s.close();
+};
 
 namespace detail {
 
