@@ -13,7 +13,11 @@ set(MPG_HEADERS
     include/mpg/cancel/context_state.hpp
     include/mpg/cancel/runtime.hpp
     include/mpg/cancel/scope.hpp
+    include/mpg/cancel/span.hpp
     include/mpg/cancel/task_handle.hpp
+    include/mpg/cancel/trace_context.hpp
+    include/mpg/cancel/trace_formats.hpp
+    include/mpg/cancel/trace_propagator.hpp
     include/mpg/chan.hpp
     include/mpg/chan/after.hpp
     include/mpg/chan/after_func.hpp
@@ -87,6 +91,7 @@ set(MPG_HEADERS
     include/mpg/http/server.hpp
     include/mpg/http/stats.hpp
     include/mpg/http/status.hpp
+    include/mpg/http/tracing.hpp
     include/mpg/http/url.hpp
     include/mpg/http/wire.hpp
     include/mpg/io.hpp
@@ -189,6 +194,7 @@ set(MPG_HEADERS
     include/mpg/sync/waiting.hpp
     include/mpg/task.hpp
     include/mpg/time.hpp
+    include/mpg/trace_context.hpp
 )
 # Those of the component tls, which need OpenSSL.
 set(MPG_TLS_HEADERS

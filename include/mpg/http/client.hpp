@@ -8,6 +8,7 @@
 #include <mpg/http/client_url.hpp>
 #include <mpg/http/field.hpp>
 #include <mpg/http/response.hpp>
+#include <mpg/http/tracing.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/net/tcp.hpp>
 #include <mpg/sync/semaphore.hpp>
@@ -38,6 +39,11 @@ struct client_options {
     /// "http://[user:password@]host[:port]", "" for none. Not set: what the environment says (http_proxy,
     /// no_proxy).
     std::optional<std::string> proxy = std::nullopt;
+    /// How the trace context of a request's context is sent along. Null: not at all. Nor is it where the request's own
+    /// headers say something of the kind.
+    const propagator* trace_propagator = &default_propagator();
+    /// Is told of each request, redirected ones included; a span ends with its response. Null: nobody is.
+    span_hook* spans = nullptr;
 };
 
 /// Gives the next bytes of a body, 0 at its end; an error breaks the request off.
@@ -65,6 +71,7 @@ class client_response {
             url_ = std::move(other.url_);
             exchange_ = std::move(other.exchange_);
             place_ = std::move(other.place_);
+            span_ = std::move(other.span_);
         }
         return *this;
     }
@@ -121,6 +128,7 @@ class client_response {
         exchange_.reset();
     }
 
+    std::unique_ptr<span> span_; // null: nobody is told; ends last
     place place_; // left when the connection has been given back or closed
     std::shared_ptr<detail::client_pool> pool_;
     std::string address_, url_;
@@ -194,8 +202,8 @@ class client {
     }
 
     /// The request line and header; nullopt when something in it cannot be said.
-    std::optional<std::string> serialise(const client_request& r, const detail::client_url& url,
-                                         bool by_proxy) const {
+    std::optional<std::string> serialise(const client_request& r, const detail::client_url& url, bool by_proxy,
+                                         const trace_context* trace) const {
         if (!detail::is_token(r.method) || r.method == "CONNECT") return std::nullopt;
         std::string host = url.authority, fields;
         bool has_agent = false;
@@ -209,6 +217,11 @@ class client {
             }
             has_agent = has_agent || detail::equal_fold(name, "User-Agent");
             (((fields += name) += ": ") += value) += "\r\n";
+        }
+        if (trace && options_.trace_propagator) {
+            detail::field_lines lines(r.headers);
+            options_.trace_propagator->inject(*trace, lines);
+            fields += lines.take();
         }
         std::string text = r.method + ' ';
         if (by_proxy) (text += "http://") += url.authority;
@@ -230,8 +243,25 @@ class client {
 
     result<client_response> fetch_one(const client_request& r, const detail::client_url& url,
                                       const context& ctx) {
+        const trace_context* trace = trace_of(ctx);
+        if (!options_.spans) [[likely]] return send(r, url, ctx, trace);
+        auto traced = detail::start_client_span(*options_.spans, trace, r.method, url.text(), url.authority);
+        if (!traced) return send(r, url, ctx, trace);
+        const trace_context here = traced->context();
+        auto response = send(r, url, ctx, here.valid() ? &here : trace);
+        if (response) {
+            detail::set_span_status(*traced, response->status(), 400);
+            response->span_ = std::move(traced);
+        } else {
+            traced->set_error(response.error().message());
+        }
+        return response;
+    }
+
+    result<client_response> send(const client_request& r, const detail::client_url& url, const context& ctx,
+                                 const trace_context* trace) {
         const bool by_proxy = proxy_.serves(url);
-        const auto head = serialise(r, url, by_proxy);
+        const auto head = serialise(r, url, by_proxy, trace);
         if (!head || (r.stream && r.method == "HEAD"))
             return unexpected(std::make_error_code(std::errc::invalid_argument));
         const std::string address = by_proxy ? proxy_.address : url.address();

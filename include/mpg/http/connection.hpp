@@ -214,9 +214,12 @@ class connection final : public registry::entry {
         const std::string_view host = routing_host(x);
         const routes::route* route = table.find(x.head.method, host, x.parts.path, x.values);
 
-        request req(x.head, x.parts, path, route ? &route->what : nullptr, x.values, body, watch, wire_);
+        request req(x.head, x.parts, path, route ? &route->what : nullptr, x.values, body, watch, wire_,
+                    core_.options.trace_propagator);
         response res(wire_, watch, date_, x.buffers, core_.connections.draining(), x.head, *this,
                      &take_stream);
+        std::unique_ptr<span> traced;
+        if (core_.options.spans) [[unlikely]] traced = req.start_span(*core_.options.spans);
         if (x.head.method != "CONNECT" && x.parts.path != "*" && !is_clean_path(path))
             redirect(res, x, clean_path(path));
         else if (route) {
@@ -229,6 +232,7 @@ class connection final : public registry::entry {
             if (core_.options.measure_latency) x.counters.count_latency(took);
             if (gone_) x.counters.hijacked.add();
             if (core_.on_response) core_.on_response(req, res, nanoseconds(took));
+            if (traced && !goes_on && !gone_) traced->set_error("exception");
             if (!goes_on) return false;
         } else {
             not_found(res, x, table, host);
@@ -237,6 +241,10 @@ class connection final : public registry::entry {
         if (!leaves_usable(body)) res.keep_alive_ = false;
         res.finish();
         count(x, res);
+        if (traced) {
+            set_span_status(*traced, res.status(), 500);
+            traced.reset();
+        }
         watch.stop();
         if (!res.keep_alive_) {
             linger_ = !body.ended() || !wire_.in().empty();

@@ -1,6 +1,9 @@
 // What bounds a server.
 #pragma once
 
+#include <mpg/cancel/span.hpp>
+#include <mpg/cancel/trace_propagator.hpp>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -30,6 +33,10 @@ struct server_options {
     std::chrono::nanoseconds idle_timeout = std::chrono::seconds(120);
     /// Count how long requests take (server::stats): two looks at the clock for each.
     bool measure_latency = false;
+    /// How trace contexts come in: request::ctx() carries what it finds (mpg::trace_of). Null: they are not looked for.
+    const propagator* trace_propagator = &default_propagator();
+    /// Is told of each request; request::ctx() then carries the span. Null: nobody is.
+    span_hook* spans = nullptr;
 };
 
 } // namespace mpg::http

@@ -7,15 +7,18 @@
 #include <mpg/http/pattern.hpp>
 #include <mpg/http/request_parser.hpp>
 #include <mpg/http/router.hpp>
+#include <mpg/http/tracing.hpp>
 #include <mpg/http/url.hpp>
 #include <mpg/net/endpoint.hpp>
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace mpg::http {
 
@@ -57,8 +60,17 @@ class request {
     body_reader& body() noexcept { return body_; }
 
     /// Done when the client goes away, the handler returns or the server is closed. The first call may start
-    /// a task that watches the connection; a handler that does not ask pays nothing.
-    const context& ctx() { return watch_.ctx(body_.ended()); }
+    /// a task that watches the connection; a handler that does not ask pays nothing. It carries the trace context
+    /// that came with the request, or the server's span (server_options).
+    const context& ctx() {
+        const context& watched = watch_.ctx(body_.ended());
+        if (!propagator_ && !trace_) return watched;
+        if (!ctx_) {
+            const trace_context* t = trace();
+            ctx_.emplace(t ? with_trace(watched, *t) : watched);
+        }
+        return *ctx_;
+    }
 
     net::endpoint remote_endpoint() const { return wire_.below().remote_endpoint(); }
 
@@ -85,7 +97,7 @@ class request {
 
     request(const detail::request_head& head, const detail::target_parts& parts, std::string_view path,
             const detail::pattern* pattern, const detail::path_values& values, body_reader& body,
-            detail::client_watch& watch, detail::wire& wire) noexcept
+            detail::client_watch& watch, detail::wire& wire, const propagator* p) noexcept
         : head_(head)
         , parts_(parts)
         , path_(path)
@@ -93,7 +105,21 @@ class request {
         , values_(values)
         , body_(body)
         , watch_(watch)
-        , wire_(wire) {}
+        , wire_(wire)
+        , propagator_(p) {}
+
+    /// What came, looked for once; null: nothing.
+    const trace_context* trace() {
+        if (propagator_) trace_ = std::exchange(propagator_, nullptr)->extract(detail::field_source(head_.fields));
+        return trace_ ? &*trace_ : nullptr;
+    }
+    /// Before the handler.
+    std::unique_ptr<span> start_span(span_hook& hook) {
+        auto s = detail::start_server_span(hook, trace(), method(), path_, host(), pattern());
+        if (s)
+            if (trace_context t = s->context(); t.valid()) trace_ = std::move(t);
+        return s;
+    }
 
     const detail::request_head& head_;
     const detail::target_parts& parts_;
@@ -103,6 +129,9 @@ class request {
     body_reader& body_;
     detail::client_watch& watch_;
     detail::wire& wire_;
+    const propagator* propagator_;       // null: nothing is looked for, or it has been
+    std::optional<trace_context> trace_; // what ctx() is to carry
+    std::optional<context> ctx_;         // with that
 };
 
 } // namespace mpg::http
