@@ -1,10 +1,12 @@
 // debug::handlers: what the pages give, as the real tools read them.
 // ctest: needs:go golang-go
 // ctest: needs:promtool prometheus
+// ctest: needs:dot graphviz
 #include "http_support.hpp"
 
 #include <mpg/debug.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -144,6 +146,100 @@ TEST_F(debug_pages, cpu_profile_shows_who_burns) {
         std::string peek = pprof("-peek burns " + file, rc);
         EXPECT_EQ(rc, 0) << peek;
         EXPECT_NE(peek.find("run_task"), std::string::npos) << peek;
+    });
+}
+
+[[gnu::noinline]] void waits_here(mpg::chan<int>& c) {
+    (void)c.recv();
+    asm volatile("");
+}
+/// Until n tasks wait for that.
+void await_waiting(mpg::sched::wait_reason why, std::ptrdiff_t n) {
+    EXPECT_TRUE(mpg::test::eventually([&] {
+        const mpg::debug::snapshot shot = mpg::debug::take_snapshot();
+        return std::count_if(shot.tasks.begin(), shot.tasks.end(), [&](const auto& t) {
+                   return t.state == mpg::sched::task_state::waiting && t.reason == why;
+               }) >= n;
+    }));
+}
+[[gnu::noinline]] void holds_here(mpg::mutex& m) {
+    m.unlock();
+    asm volatile("");
+}
+[[gnu::noinline]] void wants_it(mpg::mutex& m) {
+    m.lock();
+    m.unlock();
+    asm volatile("");
+}
+/// Waits and contention of known shape; n of each.
+void contend(int n) {
+    mpg::chan<int> c;
+    mpg::mutex m;
+    for (int i = 0; i < n; ++i) {
+        mpg::wait_group g;
+        g.go([&] { waits_here(c); });
+        m.lock();
+        g.go([&] { wants_it(m); });
+        await_waiting(mpg::sched::wait_reason::mutex, 1);
+        await_waiting(mpg::sched::wait_reason::chan_recv, 7 + 1); // with_server's, and ours
+        holds_here(m);
+        c.send(1);
+        g.wait();
+    }
+}
+
+TEST_F(debug_pages, block_and_mutex_profiles_open_in_pprof) {
+    with_server([&](mpg::test::http_peer& peer) {
+        contend(1); // off: not seen
+        mpg::debug::set_block_profile_rate(1);
+        EXPECT_EQ(mpg::debug::set_mutex_profile_fraction(1), 0);
+        contend(10);
+        mpg::debug::set_block_profile_rate(0);
+        EXPECT_EQ(mpg::debug::set_mutex_profile_fraction(-1), 1);
+        EXPECT_EQ(mpg::debug::set_mutex_profile_fraction(0), 1);
+        contend(1); // off again
+
+        struct {
+            const char *page, *leaf, *not_there;
+        } const pages[] = {{"block", "waits_here", "holds_here"}, {"mutex", "holds_here", "waits_here"}};
+        for (const auto& [page, leaf, not_there] : pages) {
+            mpg::test::reply r = peer.get(std::string("/debug/pprof/") + page);
+            ASSERT_EQ(r.status, 200);
+            const std::string file = dir.keep(page, r.body);
+            int rc = -1;
+            std::string raw = pprof("-raw " + file, rc);
+            EXPECT_EQ(rc, 0) << raw;
+            EXPECT_NE(raw.find("contentions/count delay/nanoseconds"), std::string::npos) << raw;
+            std::string top = pprof("-top -cum -unit=ms " + file, rc);
+            EXPECT_EQ(rc, 0) << top;
+            EXPECT_NE(top.find("Type: delay"), std::string::npos) << top;
+            EXPECT_NE(top.find(leaf), std::string::npos) << top;
+            EXPECT_EQ(top.find("mpg::debug::"), std::string::npos) << top; // our own frames are not shown
+            std::string times = pprof("-traces -sample_index=contentions -focus=" + std::string(leaf) + " " + file, rc);
+            EXPECT_EQ(rc, 0) << times;
+            EXPECT_NE(times.find("        10   "), std::string::npos) << times;
+            std::string svg = pprof("-svg -output=" + file + ".svg " + file, rc);
+            EXPECT_EQ(rc, 0) << svg;
+            std::ifstream in(file + ".svg");
+            const std::string image{std::istreambuf_iterator<char>(in), {}};
+            EXPECT_NE(image.find("<svg"), std::string::npos);
+            EXPECT_NE(image.find(leaf), std::string::npos);
+            EXPECT_EQ(image.find(not_there), std::string::npos);
+
+            // The text form, which pprof reads too.
+            r = peer.get(std::string("/debug/pprof/") + page + "?debug=1");
+            const std::string head = page == std::string("block") ? "--- contention:\ncycles/second=1000000000\n" : "--- mutex:\ncycles/second=1000000000\n";
+            EXPECT_EQ(r.body.find(head), 0u) << r.body;
+            EXPECT_NE(r.body.find(" 10 @ 0x"), std::string::npos) << r.body;
+            top = pprof("-raw " + dir.keep("text", r.body), rc);
+            EXPECT_EQ(rc, 0) << top;
+
+            // What comes within a second: nothing.
+            r = peer.get(std::string("/debug/pprof/") + page + "?seconds=1");
+            raw = pprof("-raw " + dir.keep("delta", r.body), rc);
+            EXPECT_EQ(rc, 0) << raw;
+            EXPECT_EQ(raw.find(leaf), std::string::npos) << raw;
+        }
     });
 }
 

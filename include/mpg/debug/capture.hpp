@@ -84,6 +84,47 @@ inline register_set registers_of(const ::ucontext_t& u) noexcept {
     return r;
 }
 
+/// The caller's registers, where it stands, without a system call: those that its callers' frames may need.
+MPG_ALWAYS_INLINE register_set registers_here() noexcept {
+    register_set r;
+#if defined(__x86_64__)
+    std::uint64_t v[8];
+    asm volatile("leaq 0(%%rip), %%rax\n\t"
+                 "movq %%rax, 0(%0)\n\t"
+                 "movq %%rsp, 8(%0)\n\t"
+                 "movq %%rbx, 16(%0)\n\t"
+                 "movq %%rbp, 24(%0)\n\t"
+                 "movq %%r12, 32(%0)\n\t"
+                 "movq %%r13, 40(%0)\n\t"
+                 "movq %%r14, 48(%0)\n\t"
+                 "movq %%r15, 56(%0)"
+                 :
+                 : "r"(v)
+                 : "rax", "memory");
+    r.pc = v[0];
+    constexpr unsigned order[] = {7, 3, 6, 12, 13, 14, 15};
+    for (unsigned i = 0; i < 7; ++i) r.set(order[i], v[i + 1]);
+#else
+    std::uint64_t v[14];
+    asm volatile("adr x9, .\n\t"
+                 "mov x10, sp\n\t"
+                 "stp x9, x10, [%0]\n\t"
+                 "stp x19, x20, [%0, 16]\n\t"
+                 "stp x21, x22, [%0, 32]\n\t"
+                 "stp x23, x24, [%0, 48]\n\t"
+                 "stp x25, x26, [%0, 64]\n\t"
+                 "stp x27, x28, [%0, 80]\n\t"
+                 "stp x29, x30, [%0, 96]"
+                 :
+                 : "r"(v)
+                 : "x9", "x10", "memory");
+    r.pc = v[0];
+    r.set(stack_register, v[1]);
+    for (unsigned i = 0; i < 12; ++i) r.set(19 + i, v[i + 2]);
+#endif
+    return r;
+}
+
 /// A task's stack that ran.
 struct capture {
     std::uint64_t task = 0; // id; 0: the thread ran no task

@@ -1,6 +1,7 @@
 // The pages of this room on an HTTP server.
 #pragma once
 
+#include <mpg/debug/contention.hpp>
 #include <mpg/debug/cpu_profile.hpp>
 #include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
@@ -124,6 +125,23 @@ inline void serve_trace(http::request& req, http::response& res) {
     (void)res.write(os.str());
 }
 
+/// With `seconds`: what comes in that time, else since the process began.
+inline void serve_contention(http::request& req, http::response& res, contention_profiler::kind k) {
+    contention_profiler& p = contention_profiler::instance();
+    contention_profiler::counts before;
+    if (const long long seconds = number_in(req, "seconds", 0); seconds > 0) {
+        before = p.take(k);
+        if (req.ctx().done().recv_for(std::chrono::seconds(seconds)) == chan_status::closed) return;
+    }
+    const profile result = contention_profile(k, p.take(k), before);
+    if (number_in(req, "debug", 0) > 0)
+        return plain(res, with_symbols([&](symbolizer& s) {
+                         return contention_text(k == contention_profiler::mutex ? "mutex" : "contention",
+                                                k == contention_profiler::mutex ? p.rate(k) : 0, result, s);
+                     }));
+    download(res, k == contention_profiler::mutex ? "mutex" : "block", encoded(result));
+}
+
 /// The machines that exist. Nobody knows where the first one's stack was when it asked for them, so there is one
 /// sample without a stack, as in Go since 1.9.
 inline void serve_threads(http::request& req, http::response& res) {
@@ -190,6 +208,8 @@ inline constexpr std::string_view index_page = R"(<html>
 <li><a href="goroutine?debug=1">goroutine</a>: stacks of all tasks, equal ones together
  (<a href="goroutine?debug=2">each</a>, <a href="goroutine">for pprof</a>)</li>
 <li><a href="profile?seconds=5">profile</a>: where the CPU time goes; <code>seconds</code> says for how long it looks (30)</li>
+<li><a href="block?debug=1">block</a>: where tasks wait for each other, once <code>set_block_profile_rate</code> was called</li>
+<li><a href="mutex?debug=1">mutex</a>: who holds what others wait for, once <code>set_mutex_profile_fraction</code> was called</li>
 <li><a href="trace?seconds=1">trace</a>: what each P did, for ui.perfetto.dev</li>
 <li><a href="threadcreate?debug=1">threadcreate</a>: OS threads</li>
 <li><a href="leaks?seconds=60">leaks</a>: tasks that have waited for <code>seconds</code> (60) or longer, by where they were started</li>
@@ -223,6 +243,12 @@ inline void handlers(http::server& server, std::string_view prefix = "/debug") {
     at("profile", [](http::request& req, http::response& res) { detail::serve_cpu(req, res); });
     at("trace", [](http::request& req, http::response& res) { detail::serve_trace(req, res); });
     at("threadcreate", [](http::request& req, http::response& res) { detail::serve_threads(req, res); });
+    at("block", [](http::request& req, http::response& res) {
+        detail::serve_contention(req, res, detail::contention_profiler::block);
+    });
+    at("mutex", [](http::request& req, http::response& res) {
+        detail::serve_contention(req, res, detail::contention_profiler::mutex);
+    });
     at("leaks", [](http::request& req, http::response& res) {
         std::ostringstream os;
         report_leaks(os, std::chrono::seconds(detail::number_in(req, "seconds", 60)));

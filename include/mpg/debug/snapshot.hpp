@@ -302,14 +302,6 @@ class photographer {
         return std::any_of(known_.begin(), known_.end(), [&](const capture& c) { return c.task == id; });
     }
 
-    struct hash_frames {
-        std::size_t operator()(const call_stack& s) const noexcept {
-            std::size_t h = s.size();
-            for (std::uint64_t pc : s) h = (h ^ pc) * 0x9e3779b97f4a7c15u;
-            return h ^ h >> 32;
-        }
-    };
-
     sched::runtime_state& rt_;
     snapshot& out_;
     const std::vector<capture>& known_;

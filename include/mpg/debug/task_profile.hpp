@@ -34,26 +34,43 @@ inline profile tasks_by_stack(const snapshot& shot) {
     return p;
 }
 
-/// debug=1: "3 @ 0x... 0x...", then a line for each frame. pprof reads it as well as people do.
+/// " @ 0x... 0x...", then a line for each frame.
+inline void append_frames(std::string& out, const call_stack& stack, symbolizer& symbols) {
+    char text[64];
+    out += " @";
+    for (std::uint64_t pc : stack) {
+        std::snprintf(text, sizeof text, " %#llx", static_cast<unsigned long long>(pc + 1));
+        out += text;
+    }
+    out += "\n";
+    for (std::uint64_t pc : stack)
+        for (const location& l : symbols.at(pc)) {
+            std::snprintf(text, sizeof text, "#\t%#llx\t", static_cast<unsigned long long>(pc));
+            out += text + (l.function.empty() ? symbols.address(pc) : l.function) + "\t" + l.file + ":" +
+                   std::to_string(l.line) + "\n";
+        }
+    out += "\n";
+}
+
+/// debug=1: "3 @ 0x...". pprof reads it as well as people do.
 inline std::string grouped_text(const std::string& name, const profile& p, symbolizer& symbols) {
     std::int64_t total = 0;
     for (const auto& s : p.samples) total += s.values[0];
     std::string out = name + " profile: total " + std::to_string(total) + "\n";
-    char text[64];
     for (const auto& s : p.samples) {
-        out += std::to_string(s.values[0]) + " @";
-        for (std::uint64_t pc : s.stack) {
-            std::snprintf(text, sizeof text, " %#llx", static_cast<unsigned long long>(pc + 1));
-            out += text;
-        }
-        out += "\n";
-        for (std::uint64_t pc : s.stack)
-            for (const location& l : symbols.at(pc)) {
-                std::snprintf(text, sizeof text, "#\t%#llx\t", static_cast<unsigned long long>(pc));
-                out += text + (l.function.empty() ? symbols.address(pc) : l.function) + "\t" + l.file + ":" +
-                       std::to_string(l.line) + "\n";
-            }
-        out += "\n";
+        out += std::to_string(s.values[0]);
+        append_frames(out, s.stack, symbols);
+    }
+    return out;
+}
+
+/// debug=1 of contention: nanoseconds (for Go: cycles), times, stack. sampling: 0 where it is not told.
+inline std::string contention_text(const std::string& name, std::int64_t sampling, const profile& p, symbolizer& symbols) {
+    std::string out = "--- " + name + ":\ncycles/second=1000000000\n";
+    if (sampling > 0) out += "sampling period=" + std::to_string(sampling) + "\n";
+    for (const auto& s : p.samples) {
+        out += std::to_string(s.values[1]) + " " + std::to_string(s.values[0]);
+        append_frames(out, s.stack, symbols);
     }
     return out;
 }

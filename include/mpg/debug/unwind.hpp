@@ -43,6 +43,14 @@ struct stack_copy {
 /// Program counters, innermost first. All but the first (and what a signal interrupted) are return addresses.
 using call_stack = std::vector<std::uint64_t>;
 
+struct hash_frames {
+    std::size_t operator()(const call_stack& s) const noexcept {
+        std::size_t h = s.size();
+        for (std::uint64_t pc : s) h = (h ^ pc) * 0x9e3779b97f4a7c15u;
+        return h ^ h >> 32;
+    }
+};
+
 /// Not thread-safe: it remembers what it has looked up.
 class unwinder {
   public:

@@ -27,9 +27,14 @@ inline constexpr std::uint32_t monitor_awake = 0, monitor_asleep = 1, monitor_en
 /// What the flight recorder notes.
 enum class trace_event : std::uint8_t { create, start, block, ready, end, steal, handoff, preempt };
 
-/// Where a recorder is attached; the debug room's. Read at every switch, written at most a few times.
+/// Is told of contention, by the task that has waited (waited) or that let one go on who had (released): why, for how
+/// long, and the return address of the innermost frame that counts.
+using contention_fn = void (*)(wait_reason why, base::nanos time, const void* caller) noexcept;
+
+/// Where observers are attached; the debug room's. Read at every switch, written at most a few times. Null: nobody.
 struct alignas(base::cache_line) trace_hook {
     base::atomic<void (*)(runtime_state&, trace_event, std::uint64_t, std::uint64_t) noexcept> record{nullptr};
+    base::atomic<contention_fn> waited{nullptr}, released{nullptr}; // written under the registry's lock
     void* data = nullptr; // constant once there is one
     void (*destroy)(void*) noexcept = nullptr;
     ~trace_hook() {
@@ -151,6 +156,7 @@ class [[gnu::visibility("default")]] registry {
     }
     void add(runtime_state& rt) noexcept {
         std::lock_guard hold(lock_);
+        attach(rt);
         runtime_state** at = &first_;
         while (*at) at = &(*at)->next_alive;
         *at = &rt;
@@ -169,6 +175,14 @@ class [[gnu::visibility("default")]] registry {
         if (!first_) return false;
         f(*first_);
         return true;
+    }
+
+    /// Who is told of contention from now on, in all runtimes and in those to come. Null: nobody.
+    void watch_contention(contention_fn waited, contention_fn released) noexcept {
+        std::lock_guard hold(lock_);
+        waited_ = waited;
+        released_ = released;
+        for (runtime_state* rt = first_; rt; rt = rt->next_alive) attach(*rt);
     }
 
     /// Pins all that are alive and calls f(runtime_state&) for each, under a lock. Each needs its unpin.
@@ -193,8 +207,14 @@ class [[gnu::visibility("default")]] registry {
                              r.lock_.unlock();
                          });
     }
-    base::spinlock lock_;
+    void attach(runtime_state& rt) noexcept {
+        rt.trace.waited.store(waited_, std::memory_order_release); // pairs with: park_watched
+        rt.trace.released.store(released_, std::memory_order_release); // pairs with: contention_ended
+    }
+
+    base::spinlock lock_; // guards all below
     runtime_state* first_ = nullptr;
+    contention_fn waited_ = nullptr, released_ = nullptr;
 };
 
 } // namespace mpg::sched

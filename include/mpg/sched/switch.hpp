@@ -107,11 +107,7 @@ MPG_NOINLINE inline bool park_thread(task* t, const park_ops& ops, void* arg) no
     return true;
 }
 
-inline bool park(const park_ops& ops, void* arg) noexcept {
-    machine* m = this_machine();
-    if (!m) [[unlikely]] m = make_stand_in();
-    task* t = m->cur;
-    if (t->is_thread()) [[unlikely]] return park_thread(t, ops, arg);
+MPG_ALWAYS_INLINE bool park_task(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
     t->wait = &ops;
     t->wait_arg = arg;
     t->set_state(t->blocking ? task_state::blocking : task_state::waiting);
@@ -121,6 +117,34 @@ inline bool park(const park_ops& ops, void* arg) noexcept {
         return false;
     }
     return true;
+}
+
+/// While contention is profiled.
+MPG_NOINLINE inline bool park_watched(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
+    const base::nanos began = base::now();
+    const wait_reason why = ops.reason;
+    const bool woken = park_task(m, t, ops, arg);
+    if (contention_fn f = t->rt->trace.waited.load(std::memory_order_acquire); f && woken) // pairs with: registry::attach
+        f(why, base::now() - began, __builtin_return_address(0));
+    return woken;
+}
+
+inline contention_fn contention_watcher() noexcept {
+    machine* m = this_machine();
+    return m && m->rt ? m->rt->trace.released.load(std::memory_order_acquire) : nullptr; // pairs with: registry::attach
+}
+inline bool contention_watched() noexcept { return contention_watcher() != nullptr; }
+inline void contention_ended(base::nanos time, const void* caller) noexcept {
+    if (contention_fn f = contention_watcher()) [[unlikely]] f(wait_reason::mutex, time, caller);
+}
+
+inline bool park(const park_ops& ops, void* arg) noexcept {
+    machine* m = this_machine();
+    if (!m) [[unlikely]] m = make_stand_in();
+    task* t = m->cur;
+    if (t->is_thread()) [[unlikely]] return park_thread(t, ops, arg);
+    if (t->rt->trace.waited.load(std::memory_order_relaxed)) [[unlikely]] return park_watched(m, t, ops, arg);
+    return park_task(m, t, ops, arg);
 }
 
 /// Does the machine's P have nothing else to run? Every 61st time it does not know: the switch that is then made counts

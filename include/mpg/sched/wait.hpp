@@ -69,6 +69,12 @@ void ready(task* t) noexcept;
 /// As ready, but to the back of the queue: for wakers that wake many (close, broadcast, completions).
 void ready_later(task* t) noexcept;
 
+/// For locks, as the last thing when one is given up for which others have waited: `time` in all. Tells a contention
+/// profile, where one is taken; caller: the return address of the function that gave it up. Else two loads and a branch.
+void contention_ended(std::int64_t time, const void* caller) noexcept;
+/// Is such a profile taken? Who is not asked need not look at the clock.
+bool contention_watched() noexcept;
+
 /// In its extent the waits of the current task work normally although the runtime stops: for destructors that must
 /// wait. Keep its extent bounded.
 class no_unwind {

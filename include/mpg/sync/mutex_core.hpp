@@ -119,14 +119,15 @@ class mutex_core {
             strand* next = queue_.take();
             clear_if_empty();
             // The waiter is ours (I2): it stays where it is until it is woken.
-            bool hand_over = next && base::now() - next->since >= patience;
+            const base::nanos waited = next ? base::now() - next->since : 0;
+            const bool hand_over = waited >= patience;
             if (hand_over) next->ok = true;
             queue_lock_.unlock();
             if (next) {
                 // release: pairs with try_lock, lock.
                 if (!hand_over) word_.fetch_and(~locked, std::memory_order_release);
                 wake(*next);
-                return;
+                return sched::contention_ended(waited, __builtin_return_address(0)); // nothing of ours any more
             }
             // Those who were queued have given up. Others may have come since.
             std::uint32_t s = locked;

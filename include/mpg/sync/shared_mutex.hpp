@@ -109,6 +109,7 @@ class shared_mutex {
                 lock_.unlock();
                 return true;
             }
+            if (sched::contention_watched()) [[unlikely]] self.since = base::now();
             queue<Mode>().push_back(self);
             ended how = sync::wait<Mode::reason>(lock_, queue<Mode>(), self, l);
             if (how != ended::granted) gave_up();
@@ -178,7 +179,13 @@ class shared_mutex {
             clear_if_empty();
         }
         lock_.unlock();
+        base::nanos waited = 0;
+        if (sched::contention_watched()) [[unlikely]] {
+            const base::nanos now = base::now();
+            woken.for_each([&](const sync::strand& s) { waited += s.since ? now - s.since : 0; }); // ours (I2)
+        }
         sync::wake_all(woken);
+        if (waited > 0) [[unlikely]] sched::contention_ended(waited, __builtin_return_address(0));
         return taken;
     }
 
