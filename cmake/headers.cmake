@@ -139,6 +139,7 @@ set(MPG_HEADERS
     include/mpg/sched/blocking.hpp
     include/mpg/sched/cancel.hpp
     include/mpg/sched/cpu_quota.hpp
+    include/mpg/sched/events.hpp
     include/mpg/sched/fatal.hpp
     include/mpg/sched/futex.hpp
     include/mpg/sched/global_queue.hpp

@@ -83,7 +83,7 @@ TEST_P(flight_recorder, keeps_the_last_events_while_tasks_run) {
             g.go([&] {
                 while (!enough) mpg::yield();
             });
-        for (int i = 0; i < 20; ++i) {
+        for (int i = 0; i < 5; ++i) {
             std::ostringstream os;
             mpg::debug::write_trace(os);
             const std::string text = os.str();

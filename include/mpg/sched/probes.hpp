@@ -1,7 +1,7 @@
 // Where others may look on: USDT probes (provider mpg) for eBPF, SystemTap and perf, and the flight recorder.
 //
 // A probe is one nop and a note in the file that says where its arguments are, where <sys/sdt.h> is installed (Debian:
-// systemtap-sdt-dev), else nothing. The recorder (debug/trace.hpp) costs a load and a branch while it is off.
+// systemtap-sdt-dev), else nothing. The recorder (events.hpp) costs a load and a branch while it is off.
 //
 //   task__create(id, fn)     fn: the function that runs the task's closure; its name has the closure's type
 //   task__start(id, p)       it begins, or goes on, on P number p (4294967295: on a thread without a P)
@@ -17,6 +17,7 @@
 #include <mpg/sched/runtime_state.hpp>
 
 #include <cstdint>
+#include <mutex>
 
 #if defined(__has_include)
 #if __has_include(<sys/sdt.h>)
@@ -42,28 +43,81 @@
 
 namespace mpg::sched::probe {
 
-[[gnu::cold]] MPG_NOINLINE inline void record_slow(runtime_state& rt, trace_event event, std::uint64_t a,
-                                                   std::uint64_t b) noexcept {
-    if (auto* f = rt.trace.record.load(std::memory_order_acquire)) f(rt, event, a, b); // pairs with: start_trace
+// Recording is on: write(event_ring&) for the current P's ring, or that of those without one, under its lock.
+
+template <class F> [[gnu::cold]] MPG_NOINLINE void without_p(runtime_state& rt, F write) noexcept {
+    std::lock_guard hold(rt.trace.others_lock);
+    write(*rt.trace.others);
 }
-MPG_ALWAYS_INLINE void record(runtime_state& rt, trace_event event, std::uint64_t a, std::uint64_t b = 0) noexcept {
-    if (rt.trace.record.load(std::memory_order_relaxed)) [[unlikely]] record_slow(rt, event, a, b);
+template <class F> MPG_ALWAYS_INLINE void with_ring(runtime_state& rt, F write) noexcept {
+    machine* m = this_machine();
+    (void)rt.trace.recording.load(std::memory_order_acquire); // pairs with: start_trace: the rings are there
+    if (!m || m->rt != &rt || !m->p) [[unlikely]] return without_p(rt, write);
+    write(*m->p->events);
+}
+MPG_NOINLINE inline void record_on(runtime_state& rt, trace_event event, std::uint64_t about) noexcept {
+    with_ring(rt, [=](event_ring& r) { r.write(event, about); });
+}
+MPG_NOINLINE inline void record_at_once_on(runtime_state& rt, trace_event event, std::uint64_t about) noexcept {
+    with_ring(rt, [=](event_ring& r) { r.write_at_once(event, about); });
+}
+MPG_NOINLINE inline void record_create_on(runtime_state& rt, std::uint64_t id, const void* site) noexcept {
+    with_ring(rt, [=](event_ring& r) {
+        r.write(trace_event::create, id);
+        r.write_at_once(trace_event::site, reinterpret_cast<std::uint64_t>(site));
+    });
+}
+/// block: as trace_event::block, 0: it yields; start: 0: nobody runs next.
+MPG_NOINLINE inline void record_switch_on(runtime_state& rt, std::uint64_t block, std::uint64_t start) noexcept {
+    with_ring(rt, [=](event_ring& r) {
+        if (block != 0) {
+            r.write(trace_event::block, block);
+            if (start != 0) r.write_at_once(trace_event::start, start);
+        } else if (start != 0) {
+            r.write(trace_event::start, start);
+        }
+    });
+}
+MPG_ALWAYS_INLINE bool recording(const runtime_state& rt) noexcept {
+    return rt.trace.recording.load(std::memory_order_relaxed);
+}
+MPG_ALWAYS_INLINE void record(runtime_state& rt, trace_event event, std::uint64_t about) noexcept {
+    if (recording(rt)) [[unlikely]] record_on(rt, event, about);
 }
 
 MPG_ALWAYS_INLINE void task_create(const task& t) noexcept {
     MPG_PROBE2(task__create, t.id, t.body);
-    record(*t.rt, trace_event::create, t.id, reinterpret_cast<std::uint64_t>(t.created_at));
+    if (recording(*t.rt)) [[unlikely]] record_create_on(*t.rt, t.id, t.created_at);
 }
-MPG_ALWAYS_INLINE void task_start(const task& t, [[maybe_unused]] const processor* p) noexcept {
+MPG_ALWAYS_INLINE void probe_start(const task& t, [[maybe_unused]] const processor* p) noexcept {
     if (p) [[likely]]
         MPG_PROBE2(task__start, t.id, p->index);
     else
         MPG_PROBE2(task__start, t.id, ~std::uint32_t{0});
+}
+MPG_ALWAYS_INLINE void task_start(const task& t, const processor* p) noexcept {
+    probe_start(t, p);
     record(*t.rt, trace_event::start, t.id);
 }
-MPG_ALWAYS_INLINE void task_block(const task& t, wait_reason why) noexcept {
+/// Right after another task's end.
+MPG_ALWAYS_INLINE void task_start_at_once(const task& t, const processor* p) noexcept {
+    probe_start(t, p);
+    if (recording(*t.rt)) [[unlikely]] record_at_once_on(*t.rt, trace_event::start, t.id);
+}
+MPG_ALWAYS_INLINE void probe_block(const task& t, wait_reason why) noexcept {
     MPG_PROBE2(task__block, t.id, static_cast<std::uint32_t>(why));
-    record(*t.rt, trace_event::block, t.id, static_cast<std::uint64_t>(why));
+}
+MPG_ALWAYS_INLINE std::uint64_t about_block(const task& t, wait_reason why) noexcept {
+    return t.id | static_cast<std::uint64_t>(why) << 56;
+}
+MPG_ALWAYS_INLINE void task_block(const task& t, wait_reason why) noexcept {
+    probe_block(t, why);
+    record(*t.rt, trace_event::block, about_block(t, why));
+}
+/// t leaves its stack for next's, or for the scheduler (null). Beside probe_block and probe_start.
+MPG_ALWAYS_INLINE void task_switch(const task& t, wait_reason why, const task* next) noexcept {
+    if (recording(*t.rt)) [[unlikely]]
+        record_switch_on(*t.rt, why == wait_reason::none ? 0 : about_block(t, why), next ? next->id : 0);
 }
 MPG_ALWAYS_INLINE void task_ready(const task& t) noexcept {
     MPG_PROBE1(task__ready, t.id);
@@ -75,7 +129,7 @@ MPG_ALWAYS_INLINE void task_end(const task& t) noexcept {
 }
 MPG_ALWAYS_INLINE void steal(runtime_state& rt, const processor& p, const processor& victim, std::uint32_t n) noexcept {
     MPG_PROBE3(steal, p.index, victim.index, n);
-    record(rt, trace_event::steal, victim.index, n);
+    record(rt, trace_event::steal, victim.index | std::uint64_t{n} << 32);
 }
 MPG_ALWAYS_INLINE void handoff(runtime_state& rt, const processor& p, const machine& to) noexcept {
     MPG_PROBE2(handoff, p.index, to.tid.load(std::memory_order_relaxed));

@@ -3,6 +3,7 @@
 
 #include <mpg/base/spinlock.hpp>
 #include <mpg/fiber/stack_pool.hpp>
+#include <mpg/sched/events.hpp>
 #include <mpg/sched/global_queue.hpp>
 #include <mpg/sched/machine.hpp>
 #include <mpg/sched/poller.hpp>
@@ -41,6 +42,7 @@ struct alignas(base::cache_line) processor {
     std::uint64_t next_id = 0, end_id = 0;
     base::nanos idle_gap = 0; // how long this P lately had nothing to do (moving average): spin or sleep?
     global_queue::tokens tokens;
+    std::unique_ptr<event_ring> events; // of the flight recorder; constant once it is there
 
     // The time at the owner's last visit to the scheduler, or the monitor's last look: what a wait's start is taken from.
     base::atomic<base::nanos> clock{base::now()};

@@ -3,6 +3,7 @@
 
 #include <mpg/base/spinlock.hpp>
 #include <mpg/fiber/stack_pool.hpp>
+#include <mpg/sched/events.hpp>
 #include <mpg/sched/global_queue.hpp>
 #include <mpg/sched/machine.hpp>
 #include <mpg/sched/options.hpp>
@@ -24,22 +25,18 @@ struct record_slab {
 
 inline constexpr std::uint32_t monitor_awake = 0, monitor_asleep = 1, monitor_ending = 2;
 
-/// What the flight recorder notes.
-enum class trace_event : std::uint8_t { create, start, block, ready, end, steal, handoff, preempt };
-
 /// Is told of contention, by the task that has waited (waited) or that let one go on who had (released): why, for how
 /// long, and the return address of the innermost frame that counts.
 using contention_fn = void (*)(wait_reason why, base::nanos time, const void* caller) noexcept;
 
 /// Where observers are attached; the debug room's. Read at every switch, written at most a few times. Null: nobody.
 struct alignas(base::cache_line) trace_hook {
-    base::atomic<void (*)(runtime_state&, trace_event, std::uint64_t, std::uint64_t) noexcept> record{nullptr};
+    base::atomic<bool> recording{false}; // then every P has a ring
     base::atomic<contention_fn> waited{nullptr}, released{nullptr}; // written under the registry's lock
-    void* data = nullptr; // constant once there is one
-    void (*destroy)(void*) noexcept = nullptr;
-    ~trace_hook() {
-        if (data) destroy(data);
-    }
+    base::spinlock others_lock;         // guards writing others
+    std::unique_ptr<event_ring> others; // what happens on threads without a P; constant once it is there
+    std::uint64_t first_ticks = 0;      // when recording began, by both clocks; constant likewise
+    base::nanos first_time = 0;
 };
 
 struct runtime_state {

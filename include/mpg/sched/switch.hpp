@@ -66,6 +66,11 @@ MPG_ALWAYS_INLINE void begin_run(machine* m, task& t) noexcept {
     t.set_state(task_state::running);
     probe::task_start(t, m->p);
 }
+/// The same right after a task that has ended.
+MPG_ALWAYS_INLINE void begin_run_at_once(machine* m, task& t) noexcept {
+    t.set_state(task_state::running);
+    probe::task_start_at_once(t, m->p);
+}
 
 /// self stops running. Its P's clock is at most a scheduler visit old; no two stamps of a record are equal.
 MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
@@ -88,12 +93,16 @@ inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, 
 #endif
     enter_runtime(*m);
     stamp(m, self);
-    if (why != wait_reason::none) probe::task_block(*self, why);
+    if (why != wait_reason::none) probe::probe_block(*self, why);
     m->finish = finish;
     m->finish_arg = arg;
     task* next = pick_local(m);
     m->cur = next;
-    if (next) begin_run(m, *next);
+    if (next) {
+        next->set_state(task_state::running);
+        probe::probe_start(*next, m->p);
+    }
+    probe::task_switch(*self, why, next);
     fiber::switch_execution(self->ex, next ? next->ex : m->g0, m->anchor);
     m = this_machine();
     run_finish(m);
@@ -270,7 +279,7 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
                 fiber::fp_control left;
                 fiber::detail::exchange_fp(left, next->ex.fp);
                 m->cur = next;
-                begin_run(m, *next);
+                begin_run_at_once(m, *next);
                 continue;
             }
             if (next) {
@@ -290,7 +299,7 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
         m->finish_arg = new ended_stack{stack, ex};
 #endif
         m->cur = next;
-        if (next) begin_run(m, *next);
+        if (next) begin_run_at_once(m, *next);
         fiber::switch_execution(ex, next ? next->ex : m->g0, m->anchor, true);
         __builtin_unreachable();
     }
