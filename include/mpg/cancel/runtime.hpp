@@ -148,6 +148,7 @@ class runtime {
         s.handoffs = rt.handoffs.load(std::memory_order_relaxed) + rt.retakes.load(std::memory_order_relaxed);
         s.preemptions = rt.preemptions.load(std::memory_order_relaxed);
         s.preemption_reason = rt.preemption_reason;
+        s.retake_reason = rt.retake_reason;
         s.poller = rt.poller_kind;
         s.poller_reason = rt.poller_reason;
         s.stack_bytes_mapped = rt.stacks.mapped_bytes();

@@ -24,6 +24,16 @@ inline void write_all(int fd, const std::string& text) noexcept {
     ::_exit(2);
 }
 
+/// There is no memory for what cannot be done without. id: the task that it is for. Allocates nothing itself.
+[[noreturn]] MPG_NOINLINE inline void no_memory(const char* what, std::uint64_t id) noexcept {
+    char text[160];
+    const int n = id != 0 ? std::snprintf(text, sizeof text, "fatal error: no memory for %s of task %llu\n", what,
+                                          static_cast<unsigned long long>(id))
+                          : std::snprintf(text, sizeof text, "fatal error: no memory for %s\n", what);
+    [[maybe_unused]] auto written = ::write(2, text, static_cast<std::size_t>(n));
+    ::_exit(2);
+}
+
 /// A task is started, or somebody waits, in a child of fork().
 [[noreturn]] MPG_NOINLINE inline void used_after_fork() noexcept {
     fatal("the runtime was used in a child of fork(); what works there is exec, _exit, and a runtime of its own");

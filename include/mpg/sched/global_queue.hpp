@@ -15,6 +15,8 @@
 
 namespace mpg::sched {
 
+[[noreturn]] void no_memory(const char* what, std::uint64_t id = 0) noexcept;
+
 class global_queue {
   public:
     using queue = moodycamel::ConcurrentQueue<task*>;
@@ -27,16 +29,16 @@ class global_queue {
 
     global_queue() : queue_(1024), foreign_(queue_) {}
 
-    /// From a machine that holds the P of these tokens. Throws std::bad_alloc when out of memory.
-    void push(tokens& of, task* const* tasks, std::size_t n) {
+    /// From a machine that holds the P of these tokens. Without memory for it the process ends: the task would be lost.
+    void push(tokens& of, task* const* tasks, std::size_t n) noexcept {
         count_.fetch_add(n, std::memory_order_seq_cst);
-        if (!queue_.enqueue_bulk(of.producer, tasks, n)) out_of_memory(n);
+        if (!queue_.enqueue_bulk(of.producer, tasks, n)) no_memory("the queue of runnable tasks");
     }
     /// From anybody.
-    void push(task* t) {
+    void push(task* t) noexcept {
         std::lock_guard hold(foreign_lock_);
         count_.fetch_add(1, std::memory_order_seq_cst);
-        if (!queue_.enqueue(foreign_, t)) out_of_memory(1);
+        if (!queue_.enqueue(foreign_, t)) no_memory("the queue of runnable tasks");
     }
     /// Takes up to most. 0 although size() > 0 is possible: try again.
     std::size_t pop(tokens& of, task** out, std::size_t most) noexcept {
@@ -48,11 +50,6 @@ class global_queue {
     std::size_t size() const noexcept { return count_.load(std::memory_order_seq_cst); }
 
   private:
-    [[noreturn]] void out_of_memory(std::size_t n) {
-        count_.fetch_sub(n, std::memory_order_seq_cst);
-        throw std::bad_alloc();
-    }
-
     alignas(base::cache_line) base::atomic<std::size_t> count_{0};
     queue queue_;
     base::spinlock foreign_lock_; // guards foreign_

@@ -10,7 +10,12 @@
 // Retaking. machine::in_runtime says that the thread may be using its P. The monitor stores `asking`, and lets the
 // kernel run a barrier on all CPUs (membarrier); then either the thread's in_runtime != 0 is visible here, and the
 // monitor withdraws, or the thread will see `asking` before it uses its P, and waits for the decision at retake_lock.
-// So runtime_section costs the machine two plain stores and a load, and no fence.
+// So runtime_section costs the machine two plain stores and a load, and no fence. Where the kernel or a filter refuses
+// membarrier, the monitor looks whether the thread has been off its CPU since it stored `asking` (its CPU clock stands
+// still, and the kernel calls it asleep): it has then gone through the kernel's own barriers, and so much for both.
+//
+// Without /proc (hidden, or no descriptor is left to open it) the CPU clock says whether a thread runs: it goes, or has
+// stood still for a millisecond.
 //
 // When it looks. 20 us after a look that has found something, then twice as long each time, up to 10 ms (or
 // preempt_after). When all Ps have been idle for 50 ms it sleeps until one is woken (wake_monitor); while all tasks
@@ -43,7 +48,7 @@ inline char thread_state(int tid) noexcept {
 class monitor {
   public:
     explicit monitor(runtime_state& rt) : rt_(rt), seen_(rt.ps.size()) {
-        lost_.reserve(rt.opts.max_threads); // nothing is allocated later on
+        lost_.reserve(std::min<std::size_t>(rt.opts.max_threads, 10'000)); // nothing is allocated later on
         asked_.reserve(rt.ps.size() * 2);
     }
 
@@ -75,8 +80,17 @@ class monitor {
         }
     }
 
+    /// -1: cannot be told.
+    static base::nanos cpu_time(machine& m) noexcept {
+        ::timespec t{};
+        const auto id = static_cast<::clockid_t>((~static_cast<unsigned>(m.tid.load()) << 3) | 6); // CPUCLOCK_PERTHREAD
+        if (::clock_gettime(id, &t) != 0) return -1;
+        return static_cast<base::nanos>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
+    }
+
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
+    static constexpr base::nanos stands_still = 1'000'000;
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
     // Tasks that have run before may be frozen beyond frozen_most; of these many, most turns go to frozen ones.
     static constexpr std::uint32_t frozen_reserve = 40;
@@ -88,6 +102,8 @@ class monitor {
         base::nanos since = 0;       // since when the tick stands
         base::nanos slice_since = 0; // since when no slice began
         base::nanos cpu = -1;        // of the thread, when the tick was first seen to stand
+        base::nanos clock = -1;      // of the thread, at the last look without /proc
+        base::nanos clock_since = 0; // since when that stands
     };
 
     base::nanos most() const noexcept {
@@ -134,7 +150,7 @@ class monitor {
             s.tick = tick;
             s.slices = slices;
             s.since = now;
-            s.cpu = -1;
+            s.cpu = s.clock = -1;
             if (m && ordinary_work(p, now)) {
                 if (now - s.slice_since >= hand_over_slice)
                     p.attention.fetch_or(attention::slice, std::memory_order_relaxed);
@@ -149,10 +165,11 @@ class monitor {
         held_up_ = true;
         const int tid = m->tid.load(std::memory_order_acquire);
         if (tid == 0) return false; // it starts
-        const char state = thread_state(tid);
+        char state = thread_state(tid);
+        if (state == 0) state = state_by_clock(*m, s, now);
         if (state == 'S' || state == 'D') {
             if (m->in_runtime.load(std::memory_order_acquire) != 0) return stuck_inside(s, now);
-            return retake_from(p, *m, tick, ordinary);
+            return retake_from(p, *m, tick, ordinary, s, now);
         }
         if (state != 'R' || rt_.slice == 0) return false;
         if (s.cpu < 0) s.cpu = cpu_time(*m);
@@ -168,20 +185,44 @@ class monitor {
             next_ = std::min(next_, now + rt_.slice / 2 - used);
             return false;
         }
-        return freeze(*m, tick, ordinary);
+        return freeze(*m, tick, ordinary, now);
+    }
+
+    char state_by_clock(machine& m, sight& s, base::nanos now) noexcept {
+        const base::nanos used = cpu_time(m);
+        if (used < 0) return 0;
+        if (used != s.clock) {
+            const bool first = s.clock < 0;
+            s.clock = used;
+            s.clock_since = now;
+            if (!first) return 'R';
+        } else if (now - s.clock_since >= stands_still) {
+            return 'S';
+        }
+        next_ = std::min(next_, s.clock_since + stands_still);
+        return 0;
+    }
+    /// Is it on a CPU, and not in a system call as far as can be told?
+    static bool runs(machine& m) noexcept {
+        if (const char state = thread_state(m.tid.load(std::memory_order_relaxed))) return state == 'R';
+        const base::nanos used = cpu_time(m);
+        for (base::nanos until = base::now() + 5'000; base::now() < until;) base::cpu_relax();
+        return used >= 0 && cpu_time(m) != used;
+    }
+    /// Everything that m's thread did before it last left its CPU is visible now, and what was stored here before
+    /// is to it. False: that cannot be said.
+    bool barrier(machine& m) noexcept {
+        if (rt_.membarrier) return ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+        base::fence(std::memory_order_seq_cst);
+        const base::nanos used = cpu_time(m);
+        const char state = thread_state(m.tid.load(std::memory_order_relaxed));
+        return used >= 0 && (state == 0 || state == 'S' || state == 'D') && cpu_time(m) == used;
     }
 
     bool is_idle(processor& p) noexcept {
         std::lock_guard hold(rt_.idle_lock);
         return p.idle || p.stopped;
     }
-    static base::nanos cpu_time(machine& m) noexcept {
-        ::timespec t{};
-        const auto id = static_cast<::clockid_t>((~static_cast<unsigned>(m.tid.load()) << 3) | 6); // CPUCLOCK_PERTHREAD
-        if (::clock_gettime(id, &t) != 0) return 0;
-        return static_cast<base::nanos>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
-    }
-
     /// A machine sleeps inside the runtime, off its idle place: for malloc's lock, which a frozen task may hold.
     bool stuck_inside(const sight& s, base::nanos now) noexcept {
         if (now - s.since < 1'000'000) {
@@ -193,7 +234,7 @@ class monitor {
         return true;
     }
 
-    bool retake_from(processor& p, machine& m, std::uint32_t tick, bool ordinary) {
+    bool retake_from(processor& p, machine& m, std::uint32_t tick, bool ordinary, const sight& s, base::nanos now) {
         if (!rt_.retaking) return false;
         // Who gets it? Nothing is allocated while tasks are frozen.
         machine* next = nullptr;
@@ -201,14 +242,17 @@ class monitor {
         if (!next) next = take_spare(rt_);
         if (!next && rt_.frozen_count.load(std::memory_order_relaxed) != 0) next = reserve_frozen(rt_);
         if (!next) {
-            ensure_spare(rt_);
+            const int refused = ensure_spare(rt_);
+            if (refused == EUSERS && now - s.since >= most()) // it lasts
+                fatal("thread limit of " + std::to_string(rt_.opts.max_threads) + " reached");
+            if (refused) return no_thread(refused, now);
             next = take_spare(rt_); // maybe it has not parked yet: at the next look
             if (!next) return true;
         }
         rt_.retake_lock.lock();
         m.retaken.store(retake::asking, std::memory_order_relaxed);
-        ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); // pairs with: enter_runtime
-        const bool take = m.in_runtime.load(std::memory_order_acquire) == 0 && // pairs with: leave_runtime
+        const bool take = barrier(m) && // pairs with: enter_runtime
+                          m.in_runtime.load(std::memory_order_acquire) == 0 && // pairs with: leave_runtime
                           p.m.load(std::memory_order_relaxed) == &m && p.tick.load(std::memory_order_relaxed) == tick;
         if (take) {
             rt_.blocking_count.fetch_add(1, std::memory_order_acq_rel);
@@ -222,14 +266,29 @@ class monitor {
             return false;
         }
         rt_.retakes.fetch_add(1, std::memory_order_relaxed);
-        lost_.push_back({&m, cpu_time(m)});
+        if (lost_.size() < lost_.capacity()) lost_.push_back({&m, cpu_time(m)});
         hand_over(p, next);
         return true;
     }
 
-    bool freeze(machine& m, std::uint32_t tick, bool ordinary) {
-        if (m.relief.load(std::memory_order_acquire)) { // asked before; it stood in the runtime, or runs libraries only
-            return signal(m);
+    /// What needs a thread must wait: nothing is gained by looking again at once.
+    bool no_thread(int error, base::nanos now) noexcept {
+        next_ = std::min(next_, now + most());
+        if (error != EUSERS && !std::exchange(warned_, true)) {
+            char text[160];
+            const int n = std::snprintf(text, sizeof text,
+                                        "mpg: warning: no further thread can be had (error %d): tasks that compute, or block "
+                                        "unannounced, hold up others\n", error);
+            [[maybe_unused]] auto written = ::write(2, text, static_cast<std::size_t>(n));
+        }
+        return false;
+    }
+
+    bool freeze(machine& m, std::uint32_t tick, bool ordinary, base::nanos now) {
+        if (m.relief.load(std::memory_order_acquire)) { // asked before; it stood in the runtime, or blocks the signal
+            next_ = std::min(next_, now + std::max(rt_.slice / 8, least));
+            signal(m);
+            return false;
         }
         const std::uint32_t frozen = rt_.frozen_count.load(std::memory_order_relaxed);
         const bool capped = frozen >= rt_.frozen_most;
@@ -238,7 +297,7 @@ class monitor {
         if (frozen != 0 && (!ordinary || (full && ++rotations_ % 8 != 0))) relief = reserve_frozen(rt_);
         if (!relief) relief = take_spare(rt_);
         if (!relief && frozen == 0) {
-            ensure_spare(rt_);
+            if (const int refused = ensure_spare(rt_)) return no_thread(refused, now);
             relief = take_spare(rt_);
         }
         if (!relief) relief = reserve_frozen(rt_);
@@ -281,7 +340,7 @@ class monitor {
             if (r != retake::taken && r != retake::surplus) return true;
             if (rt_.slice == 0 || ++looked > 16) return false;
             if (cpu_time(*l.m) - l.cpu < std::min<base::nanos>(rt_.slice, 2'000'000)) return false;
-            if (thread_state(l.m->tid.load(std::memory_order_relaxed)) == 'R') found = signal(*l.m);
+            if (runs(*l.m)) found = signal(*l.m);
             return false;
         });
         if (lost_.size() > 16) std::rotate(lost_.begin(), lost_.begin() + 16, lost_.end());
@@ -300,11 +359,18 @@ class monitor {
     base::nanos next_ = base::never; // when the next look is due for what this one has seen
     bool held_up_ = false;           // a P stands, and work waits
     unsigned rotations_ = 0;
+    bool warned_ = false;
 };
 
-/// What this process lets us do; sets slice, retaking and preemption_reason.
+/// What this process lets us do; sets slice, retaking and the reasons.
 inline void find_out_preemption(runtime_state& rt) {
-    rt.retaking = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+    rt.membarrier = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 &&
+                    ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+    machine here;
+    here.tid.store(::gettid(), std::memory_order_relaxed);
+    const bool clocks = monitor::cpu_time(here) >= 0; // a system call, for other threads' clocks
+    rt.retaking = rt.membarrier || clocks;
+    if (!rt.retaking) rt.retake_reason = "off: membarrier and the CPU clocks of threads are refused";
     rt.frozen_most = static_cast<std::uint32_t>(rt.ps.size()) * 8;
     if (rt.opts.preempt_after.count() <= 0)
         rt.preemption_reason = "off: options::preempt_after";
@@ -314,8 +380,12 @@ inline void find_out_preemption(runtime_state& rt) {
         rt.preemption_reason = "off: valgrind";
     else if (::syscall(SYS_tgkill, ::getpid(), ::gettid(), 0) != 0)
         rt.preemption_reason = "off: tgkill is refused";
+    else if (!clocks)
+        rt.preemption_reason = "off: the CPU clocks of threads are refused";
     else if (!preempt_handler::install())
         rt.preemption_reason = "off: sigaction is refused";
+    else if (::stack_t there; ::sigaltstack(nullptr, &there) != 0)
+        rt.preemption_reason = "off: sigaltstack is refused";
     else
         rt.slice = rt.opts.preempt_after.count();
 }
@@ -326,17 +396,21 @@ inline void start_monitor(runtime_state& rt) {
     ::pthread_attr_t attr;
     ::pthread_attr_init(&attr);
     ::pthread_attr_setstacksize(&attr, base::asan || base::tsan ? 2 << 20 : 128 << 10);
+    auto made = std::make_unique<monitor>(rt);
     rt.has_monitor = ::pthread_create(
                          &rt.monitor_thread, &attr,
                          [](void* arg) -> void* {
-                             monitor(*static_cast<runtime_state*>(arg)).run();
+                             std::unique_ptr<monitor>(static_cast<monitor*>(arg))->run();
                              return nullptr;
                          },
-                         &rt) == 0;
+                         made.get()) == 0;
     ::pthread_attr_destroy(&attr);
-    if (!rt.has_monitor) {
+    if (rt.has_monitor) {
+        static_cast<void>(made.release()); // the thread's
+    } else {
         rt.slice = 0;
-        rt.preemption_reason = "off: no thread could be had for the monitor";
+        rt.retaking = false;
+        rt.preemption_reason = rt.retake_reason = "off: no thread could be had for the monitor";
     }
 }
 inline void stop_monitor(runtime_state& rt) noexcept {

@@ -18,7 +18,7 @@ struct options {
     /// Bytes of the guard below each stack, part of stack_size. A frame larger than it can jump over it unless the code
     /// is compiled with -fstack-clash-protection.
     std::size_t guard_size = 4 << 10;
-    /// OS threads; reaching it is a fatal error.
+    /// OS threads; needing one more is a fatal error.
     std::size_t max_threads = 10'000;
     /// A task that computes longer while others wait loses its P to them; 0 turns preemption off.
     std::chrono::nanoseconds preempt_after = std::chrono::milliseconds(10);
@@ -36,6 +36,7 @@ struct runtime_stats {
     std::uint64_t steals = 0, preemptions = 0;
     std::uint64_t handoffs = 0;    // Ps given away by tasks that block, announced or not, or are locked to a thread
     std::string preemption_reason; // why computing tasks are not preempted; "": they are
+    std::string retake_reason;     // why tasks that block unannounced keep their P; "": they do not
     netpoll poller = netpoll::none;
     std::string poller_reason;
     std::size_t stack_bytes_mapped = 0, stack_bytes_resident_estimate = 0;

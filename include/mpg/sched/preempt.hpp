@@ -36,7 +36,7 @@
 
 namespace mpg::sched {
 
-void ensure_spare(runtime_state& rt) noexcept;
+int ensure_spare(runtime_state& rt) noexcept;
 
 // ---- the queue
 
@@ -226,23 +226,24 @@ class [[gnu::visibility("default")]] preempt_handler {
 };
 
 /// Signal handlers need more room than a task's stack may have left. A thread that has an alternate stack already
-/// (some tools give it one) keeps that.
-inline void install_signal_stack(machine& m) noexcept {
+/// (some tools give it one) keeps that. False: none can be had.
+inline bool install_signal_stack(machine& m) noexcept {
     ::stack_t there{};
-    if (::sigaltstack(nullptr, &there) == 0 && !(there.ss_flags & SS_DISABLE)) return;
+    if (::sigaltstack(nullptr, &there) == 0 && !(there.ss_flags & SS_DISABLE)) return true;
     std::size_t least = std::max<std::size_t>(::getauxval(AT_MINSIGSTKSZ), 12 << 10);
     std::size_t bytes = (std::max<std::size_t>(4 * least, 64 << 10) + 4095) / 4096 * 4096;
     void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED) return;
+    if (at == MAP_FAILED) return false;
     ::stack_t s{};
     s.ss_sp = at;
     s.ss_size = bytes;
     if (::sigaltstack(&s, nullptr) != 0) {
         ::munmap(at, bytes);
-        return;
+        return false;
     }
     m.signal_stack = at;
     m.signal_stack_bytes = bytes;
+    return true;
 }
 inline void remove_signal_stack(machine& m) noexcept {
     if (!m.signal_stack) return;

@@ -103,7 +103,9 @@ struct runtime_state {
     base::spinlock retake_lock;         // held by the monitor while it asks for a P
     base::nanos slice = 0;              // options::preempt_after where preemption works, else 0
     std::string preemption_reason;      // why it does not
-    bool retaking = false;              // the kernel has membarrier
+    bool retaking = false;              // the monitor can take Ps from tasks that block unannounced
+    std::string retake_reason;          // why it cannot
+    bool membarrier = false;            // the kernel lets us use it
     base::atomic<std::uint64_t> preemptions{0}, retakes{0};
     base::atomic<std::uint32_t> monitor_word{monitor_awake}; // the monitor sleeps here; see monitor.hpp
     base::atomic<bool> monitor_ends{false};

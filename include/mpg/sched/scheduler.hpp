@@ -7,6 +7,9 @@
 #include <mpg/sched/preempt.hpp>
 #include <mpg/sched/switch.hpp>
 
+#include <cerrno>
+#include <cstring>
+
 namespace mpg::sched {
 
 task* stop_step(machine* m);
@@ -37,7 +40,7 @@ inline bool execute(machine* m, task* t) noexcept {
         return false;
     }
     if (t->get_state() == task_state::fresh && !bind_stack(m, *t))
-        fatal("no memory for the stack of task " + std::to_string(t->id));
+        no_memory("the stack", t->id);
     m->cur = t;
     if (t->blocking) {
         t->set_state(task_state::blocking);
@@ -325,14 +328,15 @@ inline void machine_loop(machine* m) {
 inline void* machine_main(void* arg) {
     auto* m = static_cast<machine*>(arg);
     ::sigset_t mask = m->rt->signal_mask;
-    if (m->rt->slice != 0) ::sigdelset(&mask, preempt_signal);
+    // Without a stack for it the handler would have to do with what is left of the task's.
+    const bool has_signal_stack = install_signal_stack(*m);
+    if (m->rt->slice != 0) has_signal_stack ? ::sigdelset(&mask, preempt_signal) : ::sigaddset(&mask, preempt_signal);
     ::pthread_sigmask(SIG_SETMASK, &mask, nullptr);
     set_this_machine(m);
     m->anchor = fiber::thread_anchor::of_this_thread();
     m->random = base::random(reinterpret_cast<std::uintptr_t>(m) ^ static_cast<std::uint64_t>(base::now()));
     m->in_runtime.store(1, std::memory_order_relaxed);
     m->tid.store(::gettid(), std::memory_order_release); // pairs with: monitor::look_at
-    install_signal_stack(*m);
     ::pthread_attr_t attr;
     void* bottom = nullptr;
     std::size_t bytes = 0;
@@ -377,25 +381,28 @@ inline machine* take_spare(runtime_state& rt) noexcept {
     }
     return m;
 }
-/// Adds a thread that parks, if there is none and one may be had.
-inline void ensure_spare(runtime_state& rt) noexcept {
+/// Adds a thread that parks, if there is none and one may be had. 0, or why none could be had.
+inline int ensure_spare(runtime_state& rt) noexcept {
     machine* m;
     {
         std::lock_guard hold(rt.machines_lock);
-        if (rt.spare || rt.spares_to_be != 0 || rt.thread_count >= rt.opts.max_threads) return;
+        if (rt.spare || rt.spares_to_be != 0) return 0;
+        if (rt.thread_count >= rt.opts.max_threads) return EUSERS;
         ++rt.thread_count;
         ++rt.spares_to_be;
     }
     m = new (std::nothrow) machine;
+    int rc = ENOMEM;
     if (m) {
         m->rt = &rt;
         m->spare_to_be = true;
-        if (start_thread(rt, m) == 0) return;
+        if ((rc = start_thread(rt, m)) == 0) return 0;
         delete m;
     }
     std::lock_guard hold(rt.machines_lock);
     if (!m) --rt.thread_count;
     --rt.spares_to_be;
+    return rc;
 }
 
 /// Gives p (or the blocking task) to a parked machine, or to a new one. relieves: p was taken from a running task.
@@ -409,7 +416,8 @@ inline void start_machine(runtime_state& rt, processor* p, task* job, bool searc
                 fatal("thread limit of " + std::to_string(rt.opts.max_threads) + " reached");
             ++rt.thread_count;
         }
-        m = new machine;
+        m = new (std::nothrow) machine;
+        if (!m) no_memory("one more thread");
         m->rt = &rt;
     }
     if (p) {
