@@ -6,6 +6,8 @@
 #include <mpg/task.hpp>
 
 #include <cstddef>
+#include <string>
+#include <thread>
 
 namespace {
 
@@ -15,10 +17,28 @@ MPG_ALWAYS_INLINE void take(const mpg::chan<int>& c) {
     benchmark::DoNotOptimize(v);
 }
 
-// One iteration: a round trip over two unbuffered channels, to an echoing task and back.
-const bool ping_pong = bench::operation("chan/ping_pong/cap:0", [](std::int64_t n, unsigned) {
+// One iteration: a round trip over two channels, to an echoing task and back.
+bool ping_pong(std::size_t capacity) {
+    return bench::operation("chan/ping_pong/cap:" + std::to_string(capacity), [=](std::int64_t n, unsigned) {
+        mpg::chan<int> ping(capacity), pong(capacity);
+        mpg::go([ping, pong] {
+            while (auto v = ping.recv()) pong.send(*v);
+        });
+        for (std::int64_t k = 0; k < n; ++k) {
+            ping.send(1);
+            take(pong);
+        }
+        ping.close();
+    });
+}
+const bool ping_pong_0 = ping_pong(0);
+const bool ping_pong_1 = ping_pong(1);
+
+// One iteration: the same round trip between a task and a thread that is none of the runtime's: each side finds the
+// other one asleep, so this is what waking a thread costs, twice.
+const bool wake_thread = bench::operation("wake/thread", [](std::int64_t n, unsigned) {
     mpg::chan<int> ping, pong;
-    mpg::go([ping, pong] {
+    std::thread other([ping, pong] {
         while (auto v = ping.recv()) pong.send(*v);
     });
     for (std::int64_t k = 0; k < n; ++k) {
@@ -26,6 +46,7 @@ const bool ping_pong = bench::operation("chan/ping_pong/cap:0", [](std::int64_t 
         take(pong);
     }
     ping.close();
+    mpg::blocking([&] { other.join(); });
 });
 
 // One iteration: a send and a receive, all by one task: the channel is filled, then emptied, 100 at a time.
@@ -54,6 +75,7 @@ bool prod_cons(std::size_t capacity) {
 const bool prod_cons_0 = prod_cons(0);
 const bool prod_cons_10 = prod_cons(10);
 const bool prod_cons_100 = prod_cons(100);
+const bool prod_cons_1000 = prod_cons(1000);
 
 // One iteration: one send and one receive. As Go's BenchmarkChanContended: one task a P, all on one channel
 // of capacity 100 * procs, each sends 100 and then receives 100.

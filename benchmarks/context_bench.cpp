@@ -4,6 +4,9 @@
 #include <mpg/context.hpp>
 
 #include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <vector>
 
 namespace {
 
@@ -22,6 +25,19 @@ const bool cancel = bench::operation("context/cancel", [](std::int64_t n, unsign
         auto ctx = mpg::with_cancel(mpg::context::background());
         ctx.cancel();
         benchmark::DoNotOptimize(ctx);
+    }
+});
+
+// One iteration: derive a tree of 1000 contexts, ten children each, from the background, and cancel its root.
+const bool tree = bench::operation("context/tree/nodes:1000", [](std::int64_t n, unsigned) {
+    std::vector<mpg::cancel_context> nodes;
+    nodes.reserve(1000);
+    for (std::int64_t k = 0; k < n; ++k) {
+        nodes.push_back(mpg::with_cancel(mpg::context::background()));
+        for (std::size_t i = 1; i < 1000; ++i) nodes.push_back(mpg::with_cancel(nodes[(i - 1) / 10]));
+        nodes[0].cancel();
+        if (!nodes.back().is_done()) std::abort();
+        nodes.clear();
     }
 });
 

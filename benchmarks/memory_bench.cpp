@@ -1,10 +1,9 @@
-// Resident memory of a task, of a million. Twin: twins/go/memory.go.
+// Resident memory of a task, of so many. Twin: twins/go/memory.go.
 //
 // The figure is the counter `bytes`, not the time: growth of the resident set, divided by the number of
 // tasks. The counter `page_tables` is the growth of the page tables, which no resident set shows. Run one
-// case a process (with
-// --benchmark_filter, as compare.py does): a second case would find memory that the first one has left in
-// malloc.
+// case a process (with --benchmark_filter, as scripts/bench does): a second case would find memory that the
+// first one has left in malloc.
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
@@ -15,8 +14,6 @@
 #include <string>
 
 namespace {
-
-constexpr std::int64_t tasks = 1'000'000;
 
 struct memory {
     double resident = 0, page_tables = 0;
@@ -34,21 +31,24 @@ memory now() {
     return m;
 }
 
-void report(benchmark::State& state, memory before, memory after) {
-    state.counters["bytes"] = (after.resident - before.resident) / tasks;
-    state.counters["page_tables"] = (after.page_tables - before.page_tables) / tasks;
+void report(benchmark::State& state, memory before, memory after, std::int64_t tasks) {
+    const auto n = static_cast<double>(tasks);
+    state.counters["bytes"] = (after.resident - before.resident) / n;
+    state.counters["page_tables"] = (after.page_tables - before.page_tables) / n;
 }
 
-template <class Create> void count(benchmark::State& state, mpg::options o, Create create) {
+template <class Create>
+void count(benchmark::State& state, mpg::options o, std::int64_t tasks, Create create) {
     mpg::run(o, [&] {
         memory before = now();
         while (state.KeepRunningBatch(state.max_iterations)) create();
-        report(state, before, now());
+        report(state, before, now(), tasks);
     });
 }
 
-template <class Case> bool add(const std::string& name, unsigned procs, Case run) {
-    benchmark::RegisterBenchmark((name + "/procs:" + std::to_string(procs)).c_str(), run)
+template <class Case> bool add(const std::string& name, std::int64_t tasks, unsigned procs, Case run) {
+    const std::string full = name + "/tasks:" + std::to_string(tasks) + "/procs:" + std::to_string(procs);
+    benchmark::RegisterBenchmark(full.c_str(), [=](benchmark::State& state) { run(state, tasks, procs); })
         ->UseRealTime()
         ->MeasureProcessCPUTime()
         ->Iterations(1)
@@ -57,11 +57,11 @@ template <class Case> bool add(const std::string& name, unsigned procs, Case run
 }
 
 // A task that waits for a channel: its record, its stack as far as touched, its place in the queue.
-void blocked_task(benchmark::State& state, unsigned procs) {
+void blocked_task(benchmark::State& state, std::int64_t tasks, unsigned procs) {
     mpg::chan<void> never;
     mpg::wait_group started;
     started.add(tasks);
-    count(state, bench::with_procs(procs), [&] {
+    count(state, bench::with_procs(procs), tasks, [&] {
         for (std::int64_t i = 0; i < tasks; ++i) {
             mpg::go([&started, never] {
                 started.done();
@@ -71,16 +71,20 @@ void blocked_task(benchmark::State& state, unsigned procs) {
         started.wait();
     });
 }
-const bool blocked_1 = add("memory/blocked_task", 1, [](benchmark::State& s) { blocked_task(s, 1); });
-const bool blocked_2 = add("memory/blocked_task", 2, [](benchmark::State& s) { blocked_task(s, 2); });
+const bool blocked = [] {
+    for (unsigned procs : bench::all_procs)
+        for (int tasks : {10'000, 100'000, 1'000'000}) add("memory/blocked_task", tasks, procs, blocked_task);
+    return true;
+}();
 
 // A task that was created and has not run: one P, whose only task does not let go of it.
-const bool unstarted = add("memory/unstarted_task", 1, [](benchmark::State& state) {
-    mpg::options o = bench::with_procs(1);
+void unstarted_task(benchmark::State& state, std::int64_t tasks, unsigned procs) {
+    mpg::options o = bench::with_procs(procs);
     o.preempt_after = std::chrono::nanoseconds(0);
-    count(state, o, [] {
+    count(state, o, tasks, [=] {
         for (std::int64_t i = 0; i < tasks; ++i) mpg::go([] {});
     });
-});
+}
+const bool unstarted = add("memory/unstarted_task", 1'000'000, 1, unstarted_task);
 
 } // namespace

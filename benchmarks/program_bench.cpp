@@ -10,8 +10,10 @@
 #include <mpg/time.hpp>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
 #include <ctime>
+#include <vector>
 
 namespace {
 
@@ -75,6 +77,49 @@ std::int64_t fib_node(std::int64_t n) {
 }
 const bool fib_join = bench::program(
     "program/fib_join", [](unsigned) { expect(fib_node(27), 196'418); }, 2 * 317'811 - 1);
+
+// All solutions of the queens' problem on a board of 11 by 11: a task for each queen that can be placed, joined by the
+// one that placed the queen of the row before. Columns and diagonals under attack are bits.
+constexpr unsigned board = 11;
+std::int64_t queens(unsigned row, unsigned columns, unsigned left, unsigned right) {
+    if (row == board) return 1;
+    mpg::task<std::int64_t> children[board];
+    unsigned count = 0;
+    for (unsigned free = ~(columns | left | right) & ((1u << board) - 1); free != 0; free &= free - 1) {
+        const unsigned bit = free & -free;
+        children[count++] = mpg::spawn(queens, row + 1, columns | bit, (left | bit) << 1, (right | bit) >> 1);
+    }
+    std::int64_t sum = 0;
+    for (unsigned i = 0; i < count; ++i) sum += children[i].join();
+    return sum;
+}
+const bool nqueens = bench::program("program/nqueens", [](unsigned) { expect(queens(0, 0, 0, 0), 2'680); });
+
+// c += a * b for matrices of 512 by 512 doubles: quarters, four tasks at a time, joined, down to 64 by 64.
+constexpr std::size_t order = 512;
+void multiply(const double* a, const double* b, double* c, std::size_t n) {
+    if (n <= 64) {
+        for (std::size_t i = 0; i < n; ++i)
+            for (std::size_t k = 0; k < n; ++k)
+                for (std::size_t j = 0; j < n; ++j) c[i * order + j] += a[i * order + k] * b[k * order + j];
+        return;
+    }
+    const std::size_t h = n / 2, down = h * order;
+    for (std::size_t k : {std::size_t{0}, std::size_t{1}}) {
+        const double *left = a + k * h, *top = b + k * down;
+        mpg::task<void> quarters[] = {mpg::spawn(multiply, left, top, c, h),
+                                      mpg::spawn(multiply, left, top + h, c + h, h),
+                                      mpg::spawn(multiply, left + down, top, c + down, h),
+                                      mpg::spawn(multiply, left + down, top + h, c + down + h, h)};
+        for (auto& quarter : quarters) quarter.join();
+    }
+}
+const bool matmul = bench::program("program/matmul", [](unsigned) {
+    const std::vector<double> a(order * order, 1), b(order * order, 2);
+    std::vector<double> c(order * order, 0);
+    multiply(a.data(), b.data(), c.data(), order);
+    for (double x : c) expect(static_cast<std::int64_t>(x), 2 * order);
+});
 
 // The prime sieve: a generator and a filter for each prime found, in a chain of unbuffered channels.
 const bool sieve = bench::program("program/sieve", [](unsigned) {

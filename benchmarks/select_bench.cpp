@@ -6,26 +6,74 @@
 #include <mpg/sync.hpp>
 #include <mpg/task.hpp>
 
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
 #include <optional>
+#include <string>
+#include <utility>
 
 namespace {
 
-// One iteration: one select with one of two cases ready, and one send that makes the other one ready. As Go's
-// BenchmarkSelectUncontended: one task a P, each with channels of its own.
-const bool ready = bench::operation("select/ready/cases:2", [](std::int64_t n, unsigned procs) {
-    mpg::wait_group ended;
-    ended.add(procs);
-    for (unsigned p = 0; p < procs; ++p) {
-        mpg::go([&ended, count = bench::share(n, p, procs)] {
-            mpg::chan<int> a(1), b(1);
-            a.send(0);
-            for (std::int64_t k = 0; k < count; ++k)
-                mpg::select(mpg::on_recv(a, [&](std::optional<int>) { b.send(0); }),
-                            mpg::on_recv(b, [&](std::optional<int>) { a.send(0); }));
-            ended.done();
-        });
-    }
-    ended.wait();
+template <std::size_t... I>
+void select_ready(std::int64_t n, std::index_sequence<I...>) {
+    std::array<mpg::chan<int>, sizeof...(I)> c{(static_cast<void>(I), mpg::chan<int>(1))...};
+    c[0].send(0);
+    for (std::int64_t k = 0; k < n; ++k)
+        mpg::select(mpg::on_recv(c[I], [&](std::optional<int>) { c[(I + 1) % sizeof...(I)].send(0); })...);
+}
+
+// One iteration: one select with one of N cases ready, and one send that makes the next one ready. As Go's
+// BenchmarkSelectUncontended, which has two: one task a P, each with channels of its own.
+template <std::size_t N> bool ready() {
+    return bench::operation("select/ready/cases:" + std::to_string(N), [](std::int64_t n, unsigned procs) {
+        mpg::wait_group ended;
+        ended.add(procs);
+        for (unsigned p = 0; p < procs; ++p) {
+            mpg::go([&ended, count = bench::share(n, p, procs)] {
+                select_ready(count, std::make_index_sequence<N>());
+                ended.done();
+            });
+        }
+        ended.wait();
+    });
+}
+const bool ready_2 = ready<2>();
+const bool ready_8 = ready<8>();
+const bool ready_64 = ready<64>();
+
+template <std::size_t... I>
+void select_blocking(std::int64_t n, std::index_sequence<I...>) {
+    std::array<mpg::chan<int>, sizeof...(I)> c;
+    mpg::go([c, n] {
+        for (std::int64_t k = 0; k < n; ++k) c[static_cast<std::size_t>(k) % sizeof...(I)].send(1);
+    });
+    for (std::int64_t k = 0; k < n; ++k)
+        mpg::select(mpg::on_recv(c[I], [](std::optional<int> v) { benchmark::DoNotOptimize(v); })...);
+}
+
+// One iteration: one item from a producer, which sends on N unbuffered channels in turn, to a consumer, which selects
+// among them.
+template <std::size_t N> bool blocking() {
+    return bench::operation("select/blocking/cases:" + std::to_string(N), [](std::int64_t n, unsigned) {
+        select_blocking(n, std::make_index_sequence<N>());
+    });
+}
+const bool blocking_2 = blocking<2>();
+const bool blocking_8 = blocking<8>();
+const bool blocking_64 = blocking<64>();
+
+// One iteration: one item from a producer to a consumer over an unbuffered channel; the consumer selects between the
+// receive and a time-out of an hour.
+const bool timeout = bench::operation("select/timeout", [](std::int64_t n, unsigned) {
+    mpg::chan<int> c;
+    mpg::go([c, n] {
+        for (std::int64_t k = 0; k < n; ++k) c.send(1);
+    });
+    for (std::int64_t k = 0; k < n; ++k)
+        mpg::select(mpg::on_recv(c, [](std::optional<int> v) { benchmark::DoNotOptimize(v); }),
+                    mpg::on_timeout(std::chrono::hours(1), [] { std::abort(); }));
 });
 
 // One iteration: one look at an unbuffered channel with no sender; the default is taken.

@@ -1,5 +1,5 @@
 // A server under measurement: a program of any language that takes `--addr HOST:PORT --procs N`, as a child
-// process.
+// process, with the children that it may have.
 #pragma once
 
 #include <arpa/inet.h>
@@ -16,6 +16,7 @@
 #include <spawn.h>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,15 +24,7 @@
 
 namespace bench {
 
-inline std::filesystem::path this_program() { return std::filesystem::read_symlink("/proc/self/exe"); }
-
-/// The health server that is measured: $MPG_BENCH_SERVER, else the static example of this build.
-inline std::string health_server() {
-    if (const char* given = std::getenv("MPG_BENCH_SERVER")) return given;
-    return this_program().parent_path().parent_path() / "examples/health_server_static";
-}
-
-/// Confines this thread, and the children that it starts, to one CPU; any: to all that it has now.
+/// Confines this thread, and the children that it starts, to one CPU, for its own lifetime.
 class on_cpu {
   public:
     explicit on_cpu(int cpu) {
@@ -52,10 +45,9 @@ class on_cpu {
 /// A running server; the destructor ends it.
 class server_process {
   public:
-    /// Starts `program arguments... --addr 127.0.0.1:PORT --procs N` on a port that was free a moment ago.
-    server_process(std::string program, std::vector<std::string> arguments, unsigned procs)
+    /// Starts `arguments... --addr 127.0.0.1:PORT --procs N` on a port that was free a moment ago.
+    server_process(std::vector<std::string> arguments, unsigned procs)
         : port_(free_port()) {
-        arguments.insert(arguments.begin(), program);
         for (std::string s : {std::string("--addr"), "127.0.0.1:" + std::to_string(port_),
                               std::string("--procs"), std::to_string(procs)})
             arguments.push_back(s);
@@ -65,15 +57,20 @@ class server_process {
         ::posix_spawn_file_actions_t actions;
         ::posix_spawn_file_actions_init(&actions);
         ::posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-        if (::posix_spawn(&pid_, program.c_str(), &actions, nullptr, argv.data(), environ) != 0) pid_ = -1;
+        ::posix_spawnattr_t attributes; // a process group of its own: to find its children, and to end them
+        ::posix_spawnattr_init(&attributes);
+        ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+        if (::posix_spawnp(&pid_, argv[0], &actions, &attributes, argv.data(), environ) != 0) pid_ = -1;
+        ::posix_spawnattr_destroy(&attributes);
         ::posix_spawn_file_actions_destroy(&actions);
     }
     server_process(const server_process&) = delete;
     server_process& operator=(const server_process&) = delete;
     ~server_process() {
         if (pid_ < 0) return;
-        ::kill(pid_, SIGKILL);
+        ::kill(-pid_, SIGKILL);
         ::waitpid(pid_, nullptr, 0);
+        while (::waitpid(-pid_, nullptr, 0) > 0) {} // its children are ours now, see main()
     }
 
     /// Connects as soon as somebody listens. -1: the server has not started, or has ended.
@@ -95,20 +92,38 @@ class server_process {
         return -1;
     }
     double resident_kib() const {
-        std::ifstream status("/proc/" + std::to_string(pid_) + "/status");
-        double kib = 0;
-        for (std::string word; status >> word;)
-            if (word == "VmRSS:") status >> kib;
-        return kib;
+        double sum = 0;
+        for (::pid_t pid : group()) {
+            std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+            double kib = 0;
+            for (std::string word; status >> word;)
+                if (word == "VmRSS:" && status >> kib) sum += kib;
+        }
+        return sum;
     }
     double cpu_seconds() const {
-        ::clockid_t id;
-        ::timespec t{};
-        if (::clock_getcpuclockid(pid_, &id) == 0) ::clock_gettime(id, &t);
-        return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+        double sum = 0;
+        for (::pid_t pid : group()) {
+            ::clockid_t id;
+            ::timespec t{};
+            if (::clock_getcpuclockid(pid, &id) == 0 && ::clock_gettime(id, &t) == 0)
+                sum += static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+        }
+        return sum;
     }
+    std::uint16_t port() const { return port_; }
 
   private:
+    /// The server and its children.
+    std::vector<::pid_t> group() const {
+        std::vector<::pid_t> all;
+        std::error_code ignored;
+        for (auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
+            const ::pid_t pid = std::atoi(entry.path().filename().c_str());
+            if (pid > 0 && ::getpgid(pid) == pid_) all.push_back(pid);
+        }
+        return all;
+    }
     static ::sockaddr_in loopback(std::uint16_t port) {
         ::sockaddr_in a{};
         a.sin_family = AF_INET;
@@ -145,6 +160,6 @@ inline std::string ask(int fd, std::string_view request, char last) {
     return answer;
 }
 
-inline constexpr std::string_view get_healthz = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 
 } // namespace bench

@@ -14,7 +14,7 @@
 //
 // Time is wall time. CPU time is that of the whole process (a task may end on another thread than it began
 // on), so that spinning shows. Google Benchmark appends `/process_time/real_time` and `/iterations:1` to the
-// names of TARGETS; compare.py takes them off again.
+// names; suite/rivals.py takes them off again.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -42,17 +42,28 @@ template <class Body> void measure(benchmark::State& state, mpg::options o, Body
     });
 }
 
-/// Registers `name/procs:N` for each number of Ps. body: void(std::int64_t n, unsigned procs), n iterations.
-template <class Body> bool operation(const std::string& name, Body body) {
+/// Registers `name/procs:N` for each number of Ps. prepare: what must stand before the clock starts, and stands until
+/// it has stopped; body: void(its result&, std::int64_t n, unsigned procs), n iterations.
+template <class Prepare, class Body> bool operation(const std::string& name, Prepare prepare, Body body) {
     for (unsigned n : all_procs) {
         auto run = [=](benchmark::State& state) {
-            measure(state, with_procs(n), [&](std::int64_t iterations) { body(iterations, n); });
+            mpg::run(with_procs(n), [&] {
+                auto prepared = prepare();
+                while (state.KeepRunningBatch(state.max_iterations))
+                    body(prepared, static_cast<std::int64_t>(state.max_iterations), n);
+            });
         };
         benchmark::RegisterBenchmark((name + "/procs:" + std::to_string(n)).c_str(), run)
             ->UseRealTime()
             ->MeasureProcessCPUTime();
     }
     return true;
+}
+
+/// The same where nothing must be prepared. body: void(std::int64_t n, unsigned procs).
+template <class Body> bool operation(const std::string& name, Body body) {
+    return operation(
+        name, [] { return 0; }, [=](int, std::int64_t n, unsigned procs) { body(n, procs); });
 }
 
 /// As operation, for a whole program that cannot be cut into smaller pieces: body: void(unsigned procs) runs

@@ -1,9 +1,10 @@
 // The twins of the benchmarks in Boost.Fiber, where it has the operation: same names, same definitions of one
-// iteration. The program is used as the one in Go is: -list, -filter REGEX, -min-time 0.5s; it prints
-// "name,ns".
+// iteration. How the program is used: twin.hpp.
 //
 // procs 1 is its round-robin scheduler on one thread, procs 2 its shared_work on two. Its buffered_channel
 // wants a power of two as its capacity and holds one less: we take the next above what the case says.
+#include "../twin.hpp"
+
 #include <boost/fiber/algo/shared_work.hpp>
 #include <boost/fiber/all.hpp>
 
@@ -48,8 +49,7 @@ void spawn_join(std::int64_t n) {
     for (std::int64_t k = 0; k < n; ++k) fiber([] {}).join();
 }
 
-void ping_pong(std::int64_t n) {
-    fibers::unbuffered_channel<int> ping, pong;
+template <class Channel> void ping_pong(Channel& ping, Channel& pong, std::int64_t n) {
     fiber echo([&] {
         for (int v : ping) pong.push(v);
     });
@@ -117,16 +117,47 @@ void mutex_uncontended(std::int64_t n) {
     for (std::int64_t k = 0; k < n; ++k) std::lock_guard guard(m);
 }
 
-struct benchmark {
-    std::string name;
-    std::function<void(std::int64_t)> run;
-};
+void condition_variable(std::int64_t n) {
+    fibers::mutex m;
+    fibers::condition_variable changed;
+    int turn = 0;
+    auto play = [&](int mine) {
+        for (std::int64_t k = 0; k < n; ++k) {
+            std::unique_lock lock(m);
+            changed.wait(lock, [&] { return turn == mine; });
+            turn = 1 - mine;
+            changed.notify_one();
+        }
+    };
+    fiber other(play, 1);
+    play(0);
+    other.join();
+}
 
-const std::vector<benchmark> all = {
+void sleep_storm(std::int64_t) {
+    std::vector<fiber> all;
+    for (int i = 0; i < 10'000; ++i) {
+        all.emplace_back([] {
+            for (int k = 0; k < 20; ++k) boost::this_fiber::sleep_for(std::chrono::milliseconds(1));
+        });
+    }
+    for (auto& f : all) f.join();
+}
+
+const std::vector<twin::benchmark> all = {
     {"task/yield", yield},
     {"task/spawn_wait", spawn_wait},
     {"task/spawn_join", spawn_join},
-    {"chan/ping_pong/cap:0", ping_pong},
+    {"chan/ping_pong/cap:0",
+     [](std::int64_t n) {
+         fibers::unbuffered_channel<int> ping, pong;
+         ping_pong(ping, pong, n);
+     }},
+    {"chan/ping_pong/cap:1",
+     [](std::int64_t n) {
+         fibers::buffered_channel<int> ping(2), pong(2);
+         ping_pong(ping, pong, n);
+     }},
     {"chan/uncontended/cap:100", uncontended},
     {"chan/prod_cons/cap:0",
      [](std::int64_t n) {
@@ -143,26 +174,20 @@ const std::vector<benchmark> all = {
          fibers::buffered_channel<int> c(128);
          prod_cons(c, n);
      }},
+    {"chan/prod_cons/cap:1000",
+     [](std::int64_t n) {
+         fibers::buffered_channel<int> c(1024);
+         prod_cons(c, n);
+     }},
     {"chan/mpmc/cap:100", mpmc},
     {"sync/mutex/uncontended", mutex_uncontended},
     {"sync/mutex/contended", mutex_contended},
+    {"sync/condition_variable/ping_pong", condition_variable},
+    {"program/sleep_storm", sleep_storm, 1},
 };
 
-double measure(const benchmark& b, double min_seconds) {
-    for (std::int64_t n = 1;;) {
-        auto begin = std::chrono::steady_clock::now();
-        b.run(n);
-        double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-        if (took >= min_seconds || n >= 1'000'000'000) return took * 1e9 / static_cast<double>(n);
-        n = took > min_seconds / 10
-                ? static_cast<std::int64_t>(1.4 * static_cast<double>(n) * min_seconds / took) + 1
-                : n * 10;
-    }
-}
-
 /// f on the main fiber of a set of `procs` threads that share their fibers.
-double with_threads(int procs, const std::function<double()>& f) {
-    double result = 0;
+void with_threads(int procs, const std::function<void()>& f) {
     fibers::mutex m;
     fibers::condition_variable_any changed;
     bool done = false;
@@ -179,45 +204,15 @@ double with_threads(int procs, const std::function<double()>& f) {
     }
     std::thread first([&] {
         schedule();
-        result = f();
+        f();
         std::lock_guard guard(m);
         done = true;
         changed.notify_all();
     });
     first.join();
     for (auto& t : threads) t.join();
-    return result;
 }
 
 } // namespace
 
-int main(int argc, char** argv) {
-    bool list = false;
-    std::string filter;
-    double min_seconds = 0.5;
-    for (int i = 1; i < argc; ++i) {
-        std::string_view argument = argv[i];
-        if (argument == "-list")
-            list = true;
-        else if (argument == "-filter" && i + 1 < argc)
-            filter = argv[++i];
-        else if (argument == "-min-time" && i + 1 < argc)
-            min_seconds = std::atof(argv[++i]);
-        else
-            return std::fprintf(stderr, "usage: %s [-list] [-filter REGEX] [-min-time SECONDS]\n", argv[0]),
-                   2;
-    }
-    const std::regex wanted(filter);
-    for (auto& b : all) {
-        for (int procs : {1, 2}) {
-            std::string name = b.name + "/procs:" + std::to_string(procs);
-            if (!std::regex_search(name, wanted)) continue;
-            if (list)
-                std::printf("%s\n", name.c_str());
-            else
-                std::printf("%s,%g\n", name.c_str(),
-                            with_threads(procs, [&] { return measure(b, min_seconds); }));
-            std::fflush(stdout);
-        }
-    }
-}
+int main(int argc, char** argv) { return twin::main(argc, argv, all, with_threads); }

@@ -6,19 +6,36 @@ import (
 	"sync"
 )
 
+func pingPong(n, capacity int, echo func(ping, pong chan int)) {
+	ping, pong := make(chan int, capacity), make(chan int, capacity)
+	go echo(ping, pong)
+	for k := 0; k < n; k++ {
+		ping <- 1
+		<-pong
+	}
+	close(ping)
+}
+
 func init() {
-	addOperation("chan/ping_pong/cap:0", func(n int) {
-		ping, pong := make(chan int), make(chan int)
-		go func() {
+	for _, capacity := range []int{0, 1} {
+		capacity := capacity
+		addOperation(fmt.Sprintf("chan/ping_pong/cap:%d", capacity), func(n int) {
+			pingPong(n, capacity, func(ping, pong chan int) {
+				for v := range ping {
+					pong <- v
+				}
+			})
+		})
+	}
+
+	// The other side keeps a thread for itself.
+	addOperation("wake/thread", func(n int) {
+		pingPong(n, 0, func(ping, pong chan int) {
+			runtime.LockOSThread()
 			for v := range ping {
 				pong <- v
 			}
-		}()
-		for k := 0; k < n; k++ {
-			ping <- 1
-			<-pong
-		}
-		close(ping)
+		})
 	})
 
 	addOperation("chan/uncontended/cap:100", func(n int) {
@@ -37,7 +54,7 @@ func init() {
 		}
 	})
 
-	for _, capacity := range []int{0, 10, 100} {
+	for _, capacity := range []int{0, 10, 100, 1000} {
 		capacity := capacity
 		addOperation(fmt.Sprintf("chan/prod_cons/cap:%d", capacity), func(n int) {
 			c := make(chan int, capacity)

@@ -2,20 +2,11 @@ package main
 
 import (
 	"sync"
-	"syscall"
 	"time"
 )
 
-func cpuSeconds() float64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err)
-	}
-	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
-}
-
 func init() {
-	addFigure("idle", []int{64}, func() float64 {
+	addFigure("idle", []int{64}, "cpu_percent", func() float64 {
 		work := make(chan int, 64)
 		quiet := make(chan struct{})
 		var ended sync.WaitGroup
@@ -31,10 +22,10 @@ func init() {
 			work <- i
 		}
 		time.Sleep(time.Second)
-		before := cpuSeconds()
+		before := cpuTime()
 		const seconds = 5
 		time.Sleep(seconds * time.Second)
-		percent := 100 * (cpuSeconds() - before) / seconds
+		percent := 100 * (cpuTime() - before).Seconds() / seconds
 		close(quiet)
 		ended.Wait()
 		return percent

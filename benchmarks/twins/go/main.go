@@ -1,77 +1,88 @@
 // The twins of the benchmarks in Go: same names, same definitions of one iteration.
 //
-//	twins -list                                   names, one a line
-//	twins -filter 'chan/.*/procs:1$'              measures those and prints "name,value" lines
+//	twins --list                        names, one a line
+//	twins --run NAME --min-time 0.5     measures that case and prints its figures, "name,value" a line
 //
-// The value is ns an iteration, ms for a whole program, or what the case says (bytes, percent). As testing.B does, and
-// as Google Benchmark does on the other side: a case runs with growing n until it takes -min-time.
+// Figures: time and cpu (of the whole process) in ns an iteration, or what the case says (bytes, percent). As testing.B
+// does, and as Google Benchmark does on the other side: a case runs with growing n until it takes --min-time.
 package main
 
 import (
 	"flag"
 	"fmt"
 	"os"
-	"regexp"
 	"runtime"
+	"syscall"
 	"time"
-)
-
-type kind int
-
-const (
-	operation kind = iota // run(n): n iterations; ns an iteration
-	program               // run(0), once; ms
-	perTask               // run(0), once; ns divided by iterations
-	figure                // value: whatever it measured itself
 )
 
 type benchmark struct {
 	name       string
-	kind       kind
-	run        func(n int)
-	value      func() float64
-	iterations int
 	procs      []int
+	iterations int            // of a whole program; 0: as many as the time asks for
+	prepare    func()         // what must stand before the clock starts
+	run        func(n int)    // n iterations
+	figure     string         // of a case that measures something else than time: its name
+	value      func() float64 // and how
 }
 
-var all []benchmark
+var all []*benchmark
 
-func addOperation(name string, run func(n int)) {
-	all = append(all, benchmark{name: name, kind: operation, run: run, procs: []int{1, 2}})
+func add(b *benchmark) {
+	if b.procs == nil {
+		b.procs = []int{1, 2}
+	}
+	all = append(all, b)
 }
 
-func addProgram(name string, run func()) {
-	all = append(all, benchmark{name: name, kind: program, run: func(int) { run() }, procs: []int{1, 2}})
+func addOperation(name string, run func(n int)) { add(&benchmark{name: name, run: run}) }
+
+func addPrepared(name string, prepare func(), run func(n int)) {
+	add(&benchmark{name: name, prepare: prepare, run: run})
 }
+
+func addProgram(name string, run func()) { addPerTask(name, 1, run) }
 
 func addPerTask(name string, iterations int, run func()) {
-	all = append(all, benchmark{name: name, kind: perTask, run: func(int) { run() }, iterations: iterations, procs: []int{1, 2}})
+	add(&benchmark{name: name, run: func(int) { run() }, iterations: iterations})
 }
 
-func addFigure(name string, procs []int, value func() float64) {
-	all = append(all, benchmark{name: name, kind: figure, value: value, procs: procs})
+func addFigure(name string, procs []int, figure string, value func() float64) {
+	add(&benchmark{name: name, procs: procs, figure: figure, value: value})
 }
 
-func timed(run func(n int), n int) time.Duration {
-	runtime.GC()
-	begin := time.Now()
-	run(n)
-	return time.Since(begin)
-}
-
-func (b *benchmark) measure(minTime time.Duration) float64 {
-	switch b.kind {
-	case figure:
-		return b.value()
-	case program:
-		return float64(timed(b.run, 0).Nanoseconds()) / 1e6
-	case perTask:
-		return float64(timed(b.run, 0).Nanoseconds()) / float64(b.iterations)
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
 	}
-	for n := 1; ; {
-		took := timed(b.run, n)
-		if took >= minTime || n >= 1e9 {
-			return float64(took.Nanoseconds()) / float64(n)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// timed takes the garbage out first: each repetition pays for its own.
+func (b *benchmark) timed(n int) (wall, cpu time.Duration) {
+	runtime.GC()
+	cpuBegin := cpuTime()
+	begin := time.Now()
+	b.run(n)
+	return time.Since(begin), cpuTime() - cpuBegin
+}
+
+func (b *benchmark) measure(minTime time.Duration) map[string]float64 {
+	if b.value != nil {
+		return map[string]float64{b.figure: b.value()}
+	}
+	if b.prepare != nil {
+		b.prepare()
+	}
+	n := b.iterations
+	if n == 0 {
+		n = 1
+	}
+	for {
+		took, cpu := b.timed(n)
+		if took >= minTime || n >= 1e9 || b.iterations != 0 {
+			return map[string]float64{"time": float64(took) / float64(n), "cpu": float64(cpu) / float64(n)}
 		}
 		grown := n * 10
 		if took > minTime/10 {
@@ -91,27 +102,25 @@ func share(n, index, tasks int) int {
 
 func main() {
 	list := flag.Bool("list", false, "print the names")
-	filter := flag.String("filter", "", "regular expression that names must match")
-	minTime := flag.Duration("min-time", 500*time.Millisecond, "time an operation is repeated for")
+	wanted := flag.String("run", "", "the case to measure")
+	minTime := flag.Float64("min-time", 0.5, "seconds an operation is repeated for")
 	flag.Parse()
-	want, err := regexp.Compile(*filter)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
-	}
-	for i := range all {
-		b := &all[i]
+	for _, b := range all {
 		for _, procs := range b.procs {
 			name := fmt.Sprintf("%s/procs:%d", b.name, procs)
-			if !want.MatchString(name) {
-				continue
-			}
 			if *list {
 				fmt.Println(name)
-				continue
+			} else if name == *wanted {
+				runtime.GOMAXPROCS(procs)
+				for figure, value := range b.measure(time.Duration(*minTime * 1e9)) {
+					fmt.Printf("%s,%g\n", figure, value)
+				}
+				return
 			}
-			runtime.GOMAXPROCS(procs)
-			fmt.Printf("%s,%g\n", name, b.measure(*minTime))
 		}
+	}
+	if !*list {
+		fmt.Fprintf(os.Stderr, "no case %q\n", *wanted)
+		os.Exit(2)
 	}
 }

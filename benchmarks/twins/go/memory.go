@@ -22,24 +22,27 @@ func residentBytes() float64 {
 	panic("no VmRSS")
 }
 
-func blockedTask() float64 {
-	const tasks = 1000000
-	never := make(chan struct{})
-	var started sync.WaitGroup
-	started.Add(tasks)
-	before := residentBytes()
-	for i := 0; i < tasks; i++ {
-		go func() {
-			started.Done()
-			<-never
-		}()
+func blockedTask(tasks int) func() float64 {
+	return func() float64 {
+		never := make(chan struct{})
+		var started sync.WaitGroup
+		started.Add(tasks)
+		before := residentBytes()
+		for i := 0; i < tasks; i++ {
+			go func() {
+				started.Done()
+				<-never
+			}()
+		}
+		started.Wait()
+		return (residentBytes() - before) / float64(tasks)
 	}
-	started.Wait()
-	return (residentBytes() - before) / tasks
 }
 
 func init() {
-	addFigure("memory/blocked_task", []int{1, 2}, blockedTask)
+	for _, tasks := range []int{10000, 100000, 1000000} {
+		addFigure(fmt.Sprintf("memory/blocked_task/tasks:%d", tasks), []int{1, 2}, "bytes", blockedTask(tasks))
+	}
 	// A goroutine has its stack from the start, so this is the same figure; to keep it from running cannot be had.
-	addFigure("memory/unstarted_task", []int{1}, blockedTask)
+	addFigure("memory/unstarted_task/tasks:1000000", []int{1}, "bytes", blockedTask(1000000))
 }

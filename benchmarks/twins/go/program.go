@@ -56,6 +56,68 @@ func fib(n int) int {
 	return <-a + <-b
 }
 
+const board = 11
+
+func queens(row, columns, left, right uint) int {
+	if row == board {
+		return 1
+	}
+	var results [board]chan int
+	count := 0
+	for free := ^(columns | left | right) & (1<<board - 1); free != 0; free &= free - 1 {
+		bit, result := free&-free, make(chan int, 1)
+		results[count] = result
+		count++
+		go func() { result <- queens(row+1, columns|bit, (left|bit)<<1, (right|bit)>>1) }()
+	}
+	sum := 0
+	for _, r := range results[:count] {
+		sum += <-r
+	}
+	return sum
+}
+
+const order = 512
+
+func multiply(a, b, c []float64, n int) {
+	if n <= 64 {
+		for i := 0; i < n; i++ {
+			out := c[i*order : i*order+n]
+			for k := 0; k < n; k++ {
+				x, in := a[i*order+k], b[k*order:k*order+n]
+				for j := range out {
+					out[j] += x * in[j]
+				}
+			}
+		}
+		return
+	}
+	h := n / 2
+	down := h * order
+	for _, k := range []int{0, 1} {
+		left, top := a[k*h:], b[k*down:]
+		var ended sync.WaitGroup
+		ended.Add(4)
+		quarter := func(a, b, c []float64) {
+			multiply(a, b, c, h)
+			ended.Done()
+		}
+		go quarter(left, top, c)
+		go quarter(left, top[h:], c[h:])
+		go quarter(left[down:], top, c[down:])
+		go quarter(left[down:], top[h:], c[down+h:])
+		ended.Wait()
+	}
+}
+
+func filled(x float64) []float64 {
+	m := make([]float64, order*order)
+	for i := range m {
+		m[i] = x
+	}
+	return m
+}
+
 func nap() {
 	ms := syscall.Timespec{Nsec: 1e6}
 	syscall.Nanosleep(&ms, nil)
@@ -100,6 +162,16 @@ func init() {
 	addProgram("program/skynet_join", func() { expect(skynetJoin(0, 1000000), 499999500000) })
 
 	addPerTask("program/fib_join", 2*317811-1, func() { expect(fib(27), 196418) })
+
+	addProgram("program/nqueens", func() { expect(queens(0, 0, 0, 0), 2680) })
+
+	addProgram("program/matmul", func() {
+		c := filled(0)
+		multiply(filled(1), filled(2), c, order)
+		for _, x := range c {
+			expect(int(x), 2*order)
+		}
+	})
 
 	addProgram("program/sieve", func() {
 		numbers := make(chan int)

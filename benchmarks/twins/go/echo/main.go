@@ -1,4 +1,4 @@
-// The twin of `net_bench --serve`: sends back what it gets.
+// The twin of echo_server.cpp: sends back what it gets.
 package main
 
 import (
@@ -7,6 +7,8 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"syscall"
+	"time"
 )
 
 func main() {
@@ -32,6 +34,14 @@ func main() {
 				n, err := stream.Read(buffer)
 				if err != nil {
 					return
+				}
+				switch buffer[0] {
+				case 'b':
+					for end := time.Now().Add(time.Millisecond); time.Now().Before(end); {
+					}
+				case 'w':
+					ten := syscall.Timespec{Nsec: 10e6}
+					syscall.Nanosleep(&ten, nil)
 				}
 				if _, err := stream.Write(buffer[:n]); err != nil {
 					return

@@ -1,4 +1,4 @@
-// The twin of examples/health_server, as far as benchmarks/server_bench.cpp looks: GET /healthz.
+// The twin of examples/health_server, as far as the benchmarks look: GET /healthz.
 package main
 
 import (
@@ -18,7 +18,7 @@ func main() {
 	runtime.GOMAXPROCS(*procs)
 	http.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, "{\"status\":\"ok\",\"timestamp\":%d}\n", time.Now().Unix())
+		fmt.Fprintf(w, "{\"status\":\"ok\",\"timestamp\":%d}", time.Now().Unix())
 	})
 	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
