@@ -169,9 +169,10 @@ MPG_NOINLINE inline void end_nested(const thread_state& kept, const thread_ancho
 }
 
 /// Suspends `from`, which runs on the thread of `anchor`, and resumes `to`. `ends`: from will never be resumed.
-/// Returns when from is resumed, maybe on another thread: the caller must look up anything of the thread afresh.
-MPG_NOINLINE inline void switch_execution(execution& from, execution& to, const thread_anchor& anchor,
-                                          [[maybe_unused]] bool ends = false) noexcept {
+/// Returns when from is resumed, maybe on another thread: the caller must look up anything of the thread afresh, and
+/// must not be inlined into code that could remember something of it.
+MPG_ALWAYS_INLINE void switch_here(execution& from, execution& to, const thread_anchor& anchor,
+                                   [[maybe_unused]] bool ends = false) noexcept {
     exception_state& exceptions = *anchor.exceptions;
     from.exceptions = exceptions;
     exceptions = to.exceptions;
@@ -191,6 +192,11 @@ MPG_NOINLINE inline void switch_execution(execution& from, execution& to, const 
     to.ctx.sp = nullptr;
     jump(from.ctx, target);
     arrived(from);
+}
+/// The same, out of line.
+MPG_NOINLINE inline void switch_execution(execution& from, execution& to, const thread_anchor& anchor,
+                                          bool ends = false) noexcept {
+    switch_here(from, to, anchor, ends);
 }
 
 } // namespace mpg::fiber

@@ -76,7 +76,7 @@ inline task* new_task(runtime_state& rt, const void* created_at) {
     t->created_at = created_at;
     t->parent = here.m && here.m->cur ? here.m->cur->id : 0;
     t->wait = nullptr;
-    t->no_unwind = t->blocking = 0;
+    t->no_unwind = t->blocking = t->no_suspend = 0;
     t->unwound_done = false;
     t->swallowed = 0;
     return t;

@@ -123,10 +123,10 @@ MPG_ALWAYS_INLINE void leave_runtime(machine& m) noexcept {
 /// plain thread. About 1 ns.
 class runtime_section {
   public:
-    runtime_section() noexcept : m(this_machine()) {
+    MPG_ALWAYS_INLINE runtime_section() noexcept : m(this_machine()) {
         if (m) [[likely]] enter_runtime(*m);
     }
-    ~runtime_section() {
+    MPG_ALWAYS_INLINE ~runtime_section() {
         if (m) [[likely]] leave_runtime(*m);
     }
     runtime_section(const runtime_section&) = delete;

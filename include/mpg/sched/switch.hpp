@@ -47,18 +47,22 @@ MPG_ALWAYS_INLINE task* take_local(processor& p) noexcept {
     return p.ring.pop(p.alone);
 }
 
+/// t, which was taken from m's P, with a stack; null when only the scheduler can start it: then it is runnext again.
+MPG_ALWAYS_INLINE task* startable(machine* m, task* t) noexcept {
+    if (t->bound || (t->get_state() == task_state::fresh && !bind_stack(m, *t))) [[unlikely]] {
+        m->p->runnext.store(t, std::memory_order_relaxed);
+        return nullptr;
+    }
+    return t;
+}
+
 /// The next task of this machine's P, without leaving the current stack; null: go to the scheduler.
 MPG_ALWAYS_INLINE task* pick_local(machine* m) noexcept {
     processor* p = m->p;
     if (!p || m->locked || p->attention.load(std::memory_order_relaxed)) [[unlikely]] return nullptr;
     if (bump(p->tick) % 61 == 0) [[unlikely]] return nullptr;
     task* t = take_local(*p);
-    if (!t) return nullptr;
-    if (t->bound || (t->get_state() == task_state::fresh && !bind_stack(m, *t))) [[unlikely]] {
-        p->runnext.store(t, std::memory_order_relaxed); // the scheduler knows what to do
-        return nullptr;
-    }
-    return t;
+    return t ? startable(m, t) : nullptr;
 }
 
 /// t is what m runs next.
@@ -84,29 +88,35 @@ MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
           (why == wait_reason::none ? "yield" : std::string(to_string(why))));
 }
 
-/// Leaves the current task, which is to be published by finish(arg), for the next one. Returns when it runs again.
-/// m is not in the runtime yet. why: what it waits for; none: it can go on.
-inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg,
-                        wait_reason why = wait_reason::none) noexcept {
+/// Leaves the current task, which is to be published by finish(arg), for next, or for the scheduler (null). Returns when
+/// it runs again, maybe on another thread: so it is not inlined. m is in the runtime, and no longer when this returns.
+/// why: what it waits for; none: it can go on.
+MPG_NOINLINE inline void depart(machine* m, task* self, task* next, void (*finish)(void*) noexcept, void* arg,
+                                wait_reason why) noexcept {
 #if !defined(NDEBUG)
     if (self->no_suspend != 0 && !self->bound) [[unlikely]] suspended_nevertheless(*self, why);
 #endif
-    enter_runtime(*m);
     stamp(m, self);
     if (why != wait_reason::none) probe::probe_block(*self, why);
     m->finish = finish;
     m->finish_arg = arg;
-    task* next = pick_local(m);
     m->cur = next;
     if (next) {
         next->set_state(task_state::running);
         probe::probe_start(*next, m->p);
     }
     probe::task_switch(*self, why, next);
-    fiber::switch_execution(self->ex, next ? next->ex : m->g0, m->anchor);
+    fiber::switch_here(self->ex, next ? next->ex : m->g0, m->anchor);
     m = this_machine();
     run_finish(m);
     leave_runtime(*m);
+}
+
+/// Leaves the current task for the next one of the P. m is not in the runtime yet.
+inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg,
+                        wait_reason why = wait_reason::none) noexcept {
+    enter_runtime(*m);
+    depart(m, self, pick_local(m), finish, arg, why);
 }
 
 /// A plain thread waits.
@@ -156,23 +166,21 @@ inline bool park(const park_ops& ops, void* arg) noexcept {
     return park_task(m, t, ops, arg);
 }
 
-/// Does the machine's P have nothing else to run? Every 61st time it does not know: the switch that is then made counts
-/// as that one, and goes to the scheduler, which looks at the world.
-inline bool nobody_else(machine* m) noexcept {
-    runtime_section here;
-    processor* p = m->p;
-    return p && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 &&
-           !p->runnext.load(std::memory_order_relaxed) && p->ring.size() == 0 && m->rt->global.size() == 0 &&
-           (p->tick.load(std::memory_order_relaxed) + 1) % 61 != 0 && (bump(p->tick), true);
-}
-
-/// To the back of the queue. Called with a machine that has a task.
+/// To the back of the queue. Called with a machine that has a task. When its P has nothing else to run it returns at
+/// once, but for each 61st time, which goes to the scheduler, that looks at the world.
 inline void yield_now(machine* m) noexcept {
-    if (nobody_else(m)) return;
+    enter_runtime(*m);
     task* t = m->cur;
+    task* next = nullptr;
+    processor* p = m->p;
+    if (p && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 && bump(p->tick) % 61 != 0) [[likely]] {
+        next = take_local(*p);
+        if (!next && m->rt->global.size() == 0) return leave_runtime(*m);
+        if (next) next = startable(m, next);
+    }
     t->set_state(task_state::runnable);
-    switch_away(
-        m, t,
+    depart(
+        m, t, next,
         [](void* arg) noexcept {
             auto* self = static_cast<task*>(arg);
             if (machine* here = this_machine(); here->p) [[likely]]
@@ -180,7 +188,7 @@ inline void yield_now(machine* m) noexcept {
             else // a locked machine has given its P away already; a surplus one has none
                 inject(*self->rt, self);
         },
-        t);
+        t, wait_reason::none);
 }
 
 // ---- the life of a task

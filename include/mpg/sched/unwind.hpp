@@ -28,11 +28,11 @@ MPG_NOINLINE inline void suspension_point_slow(task* t) {
     throw unwound();
 }
 
-MPG_ALWAYS_INLINE void suspension_point() {
-    machine* m = this_machine();
+MPG_ALWAYS_INLINE void suspension_point(machine* m) {
     if (m && m->rt && m->rt->stopping.load(std::memory_order_relaxed)) [[unlikely]]
         if (m->cur) suspension_point_slow(m->cur);
 }
+MPG_ALWAYS_INLINE void suspension_point() { suspension_point(this_machine()); }
 
 inline no_unwind::no_unwind() noexcept : task_(current()) { ++task_->no_unwind; }
 inline no_unwind::~no_unwind() { --task_->no_unwind; }

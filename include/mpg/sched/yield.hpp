@@ -14,7 +14,7 @@ inline void yield() {
         ::sched_yield();
         return;
     }
-    suspension_point();
+    suspension_point(m);
     sched::yield_now(m);
     suspension_point();
 }
