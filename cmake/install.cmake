@@ -5,7 +5,7 @@ include(CMakePackageConfigHelpers)
 
 set(mpg_package_dir "${CMAKE_INSTALL_DATADIR}/cmake/mpg")
 
-install(TARGETS mpg EXPORT mpg_targets FILE_SET HEADERS)
+install(TARGETS mpg mpg_gdb EXPORT mpg_targets FILE_SET HEADERS)
 install(EXPORT mpg_targets
     NAMESPACE mpg::
     FILE mpg-targets.cmake
@@ -35,5 +35,8 @@ install(FILES
     cmake/Findconcurrentqueue.cmake
     cmake/Findlibdw.cmake
     DESTINATION "${mpg_package_dir}")
-# gdb: source <prefix>/share/mpg/gdb/mpg.py
-install(FILES tools/gdb/mpg.py DESTINATION "${CMAKE_INSTALL_DATADIR}/mpg/gdb")
+# Where gdb may load scripts from without being asked: see mpg::gdb. Not GNUInstallDirs' data folder: gdb's is share.
+install(FILES tools/gdb/mpg.py DESTINATION share/gdb/auto-load/mpg)
+install(FILES tools/lldb/mpg.py tools/lldb/mpg_threads.py DESTINATION "${CMAKE_INSTALL_DATADIR}/mpg/lldb")
+install(PROGRAMS tools/bpftrace/leaks.bt tools/bpftrace/offcpu.bt tools/bpftrace/runqlat.bt tools/bpftrace/slices.bt
+    tools/bpftrace/slow.bt tools/bpftrace/steals.bt DESTINATION "${CMAKE_INSTALL_DATADIR}/mpg/bpftrace")

@@ -1,6 +1,7 @@
-// tools/gdb/mpg.py: in a live process and in a core file.
+// tools/gdb/mpg.py and tools/lldb/mpg.py: in a live process and in a core file.
 // ctest: needs:gdb gdb
-// ctest: full-debug-info
+// ctest: needs:lldb-19 lldb-19
+// ctest: debuggers
 // ctest: no-asan gdb and the program's shadow memory take minutes for a core file
 // ctest: no-tsan the same
 #include "support.hpp"
@@ -64,8 +65,7 @@ struct specimen {
     }
 };
 
-std::string gdb(const std::string& arguments) {
-    const std::string command = "gdb -nx -batch " + arguments + " 2>&1";
+std::string shell(const std::string& command) {
     std::string out;
     std::FILE* f = ::popen(command.c_str(), "r");
     char piece[4096];
@@ -78,7 +78,11 @@ std::size_t count(const std::string& text, const std::string& word) {
     for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size()) ++n;
     return n;
 }
-const std::string commands = " -ex 'source " MPG_SOURCE_DIR "/tools/gdb/mpg.py' -ex 'info tasks' -ex 'echo ======\\n'"
+/// The script comes by itself: the program is linked with mpg::gdb.
+std::string gdb(const std::string& arguments) {
+    return shell("gdb -nx -batch -iex 'add-auto-load-safe-path " MPG_SOURCE_DIR "/tools/gdb' " + arguments + " 2>&1");
+}
+const std::string commands = " -ex 'info tasks' -ex 'echo ======\\n'"
                              " -ex 'task apply all bt' -ex 'echo ======\\n' -ex 'task 1 bt' -ex 'bt 1'";
 
 void check(const std::string& out) {
@@ -94,13 +98,34 @@ void check(const std::string& out) {
     EXPECT_EQ(out.find("Backtrace stopped"), std::string::npos) << out;
 }
 
+std::string lldb(const std::string& arguments) {
+    return shell("lldb-19 --no-lldbinit --batch -o 'command script import " MPG_SOURCE_DIR "/tools/lldb/mpg.py' " + arguments +
+                 " -o 'mpg tasks' -o 'mpg bt all' -o 'mpg bt 1' -o 'mpg bt 999999' 2>&1");
+}
+void check_lldb(const std::string& out) {
+    const std::size_t second = out.find("(lldb) mpg bt all"), third = out.find("(lldb) mpg bt 1\n");
+    ASSERT_TRUE(second != std::string::npos && third != std::string::npos) << out;
+    const std::string list = out.substr(0, second), all = out.substr(second, third - second), one = out.substr(third);
+    EXPECT_EQ(count(list, "\"sitter\" [waiting: chan_recv], created at "), 3u) << out;
+    EXPECT_NE(list.find("task 1 [running], created at "), std::string::npos) << out;
+    EXPECT_EQ(count(all, "sits_and_waits(c="), 3u) << out;
+    EXPECT_EQ(count(all, "`mpg::sched::task_entry"), 4u) << out; // each to its end, main's too
+    EXPECT_NE(one.find("libc_read("), std::string::npos) << out;
+    EXPECT_NE(out.find("error: no task 999999"), std::string::npos) << out;
+    EXPECT_EQ(out.find("Traceback"), std::string::npos) << out;
+}
+
 TEST(gdb, shows_the_tasks_of_a_live_process) {
     specimen s;
     check(gdb("-p " + std::to_string(s.pid) + commands));
 }
+TEST(lldb, shows_the_tasks_of_a_live_process) {
+    specimen s;
+    check_lldb(lldb("-o 'process attach --pid " + std::to_string(s.pid) + "'"));
+}
 
 // The kernel's core: gdb's own (generate-core-file) leaves out a slab of stacks at its first guard that is no mapping.
-TEST(gdb, shows_the_tasks_of_a_core_file) {
+TEST(debuggers, show_the_tasks_of_a_core_file) {
     char folder[] = "/tmp/mpg_gdb_XXXXXX";
     ASSERT_NE(::mkdtemp(folder), nullptr);
     {
@@ -113,7 +138,9 @@ TEST(gdb, shows_the_tasks_of_a_core_file) {
     std::string core;
     for (auto& e : std::filesystem::directory_iterator(folder)) core = e.path();
     ASSERT_NE(core, "") << "the core went elsewhere: see /proc/sys/kernel/core_pattern";
-    check(gdb(std::filesystem::read_symlink("/proc/self/exe").string() + " " + core + commands));
+    const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+    check(gdb(program + " " + core + commands));
+    check_lldb(lldb("-o 'target create " + program + " --core " + core + "'"));
     std::filesystem::remove_all(folder);
 }
 

@@ -23,7 +23,9 @@ foreach(file IN LISTS headers ITEMS
         share/cmake/mpg/mpg-config.cmake share/cmake/mpg/mpg-config-version.cmake share/cmake/mpg/mpg-targets.cmake
         share/cmake/mpg/mpg-tls-targets.cmake
         share/cmake/mpg/Findliburing.cmake share/cmake/mpg/Findconcurrentqueue.cmake
-        share/cmake/mpg/Findlibdw.cmake share/mpg/gdb/mpg.py)
+        share/cmake/mpg/Findlibdw.cmake share/gdb/auto-load/mpg/mpg.py share/mpg/lldb/mpg.py share/mpg/lldb/mpg_threads.py
+        share/mpg/bpftrace/leaks.bt share/mpg/bpftrace/offcpu.bt share/mpg/bpftrace/runqlat.bt
+        share/mpg/bpftrace/slices.bt share/mpg/bpftrace/slow.bt share/mpg/bpftrace/steals.bt)
     if(NOT file IN_LIST installed)
         message(SEND_ERROR "${file} is not installed")
     endif()

@@ -1,7 +1,7 @@
 # gdb commands for programs that use mpg; in a live process and in a core file. The program needs debug information
 # with types (-g).
 #
-#   (gdb) source .../share/mpg/gdb/mpg.py        (or put that line into ~/.gdbinit)
+#   (gdb) source PREFIX/share/gdb/auto-load/mpg/mpg.py      not needed where the program is linked with mpg::gdb
 #   (gdb) info tasks
 #   (gdb) task 17 bt
 #   (gdb) task apply all bt

@@ -22,6 +22,15 @@
 #endif
 #endif
 
+#if defined(MPG_GDB_SCRIPT)
+// gdb loads that file with the program (see "The .debug_gdb_scripts section" in its manual): a type byte, 1 for a Python
+// script, and its name; the linker keeps one of equal entries. Nothing of it is loaded when the program runs.
+__asm__(".pushsection \".debug_gdb_scripts\", \"MS\", %progbits, 1\n"
+        ".byte 1\n"
+        ".asciz \"" MPG_GDB_SCRIPT "\"\n"
+        ".popsection\n");
+#endif
+
 #define MPG_NOINLINE [[gnu::noinline]]
 #define MPG_ALWAYS_INLINE [[gnu::always_inline]] inline
 
