@@ -46,6 +46,7 @@ set(MPG_HEADERS
     include/mpg/debug.hpp
     include/mpg/debug/capture.hpp
     include/mpg/debug/cfi.hpp
+    include/mpg/debug/channels.hpp
     include/mpg/debug/contention.hpp
     include/mpg/debug/cpu_profile.hpp
     include/mpg/debug/dump.hpp

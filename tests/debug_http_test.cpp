@@ -271,6 +271,10 @@ TEST_F(debug_pages, threads_symbols_command_line_and_index) {
 
 TEST_F(debug_pages, promtool_accepts_the_metrics) {
     with_server([&](mpg::test::http_peer& peer) {
+        mpg::chan<int> one(4), other(5);
+        for (int i = 0; i < 2; ++i) one.send(i);
+        other.send(1);
+        mpg::debug::named_channel first("a \"queue\"", one), second("a \"queue\"", other);
         mpg::test::reply r = peer.get("/metrics");
         ASSERT_EQ(r.status, 200);
         EXPECT_EQ(r.field("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
@@ -279,9 +283,32 @@ TEST_F(debug_pages, promtool_accepts_the_metrics) {
         std::string said = mpg::blocking([&] { return shell("promtool check metrics < " + file, rc); });
         EXPECT_EQ(rc, 0) << said;
         EXPECT_EQ(said, "") << r.body;
-        for (const char* name : {"mpg_tasks{state=\"waiting\"} ", "mpg_procs 4\n", "mpg_run_queue_tasks{p=\"3\"} ",
+        for (const char* name : {"mpg_threads{state=\"running\"} ", "mpg_timers ", "mpg_stacks{state=\"cached\"} ", "mpg_stack_cached_bytes ",
+                                 "mpg_poller_polls_total ", "mpg_channel_length{name=\"a \\\"queue\\\"\"} 3\n",
+                                 "mpg_channel_capacity{name=\"a \\\"queue\\\"\"} 9\n", "mpg_tasks{state=\"waiting\"} ", "mpg_procs 4\n", "mpg_run_queue_tasks{p=\"3\"} ",
                                  "mpg_poller_info{kind=\"", "http_server_requests_in_flight 1\n", "process_cpu_seconds_total "})
             EXPECT_NE(r.body.find(name), std::string::npos) << name << r.body;
+    });
+}
+
+TEST_F(debug_pages, metrics_are_given_in_the_format_asked_for) {
+    with_server([&](mpg::test::http_peer& peer) {
+        const std::pair<const char*, bool> cases[] = {
+            {"", false},
+            {"Accept: */*\r\n", false},
+            {"Accept: text/plain\r\n", false},
+            {"Accept: application/openmetrics-text\r\n", true},
+            {"Accept: application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n", true},
+            {"Accept: text/plain, Application/OpenMetrics-Text ; q=0.5\r\n", false},
+            {"Accept: application/openmetrics-text;q=0\r\n", false},
+        };
+        for (const auto& [accept, open] : cases) {
+            const mpg::test::reply r = peer.get("/metrics", accept);
+            EXPECT_EQ(r.field("Content-Type"), open ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8") << accept;
+            EXPECT_EQ(r.body.size() > 6 && r.body.substr(r.body.size() - 6) == "# EOF\n", open) << accept;
+            EXPECT_NE(r.body.find(open ? "# TYPE mpg_tasks_created counter\n" : "# TYPE mpg_tasks_created_total counter\n"), std::string::npos) << r.body;
+            EXPECT_NE(r.body.find("\nmpg_tasks_created_total "), std::string::npos) << r.body;
+        }
     });
 }
 

@@ -6,6 +6,7 @@
 //   mpg::debug::start_trace(); ... mpg::debug::write_trace(file);      the flight recorder, for ui.perfetto.dev
 //   mpg::debug::set_block_profile_rate(10'000);   one sample for each 10 us that tasks wait for each other
 //   mpg::debug::set_mutex_profile_fraction(10);   one of 10 releases of a lock that others wait for
+//   mpg::debug::named_channel jobs_metric("jobs", jobs);              its length and capacity in the metrics
 //   mpg::debug::dump_on(SIGQUIT);                dump_tasks when the signal comes
 //
 //   mpg::http::server server;
@@ -18,6 +19,7 @@
 // Compile with -g1 at least, for files and lines. See docs/observability.md.
 #pragma once
 
+#include <mpg/debug/channels.hpp>
 #include <mpg/debug/contention.hpp>
 #include <mpg/debug/dump.hpp>
 #include <mpg/debug/handlers.hpp>

@@ -223,7 +223,7 @@ inline constexpr std::string_view index_page = R"(<html>
 } // namespace detail
 
 /// Adds what Go's net/http/pprof has, with the same paths, parameters and formats, at prefix/pprof/, and the metrics at
-/// /metrics:
+/// /metrics, in the text format of Prometheus or of OpenMetrics, as is asked for:
 ///
 ///   go tool pprof http://localhost:8080/debug/pprof/goroutine
 ///   go tool pprof 'http://localhost:8080/debug/pprof/profile?seconds=10'
@@ -258,9 +258,15 @@ inline void handlers(http::server& server, std::string_view prefix = "/debug") {
     at("symbol", [](http::request& req, http::response& res) { detail::serve_symbols(req, res); });
     server.handle("POST " + base + "symbol",
                   [](http::request& req, http::response& res) { detail::serve_symbols(req, res); });
-    server.handle("GET /metrics", [&server](http::request&, http::response& res) {
-        res.header("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
-        (void)res.write(metrics() + http::to_prometheus(server.stats()));
+    server.handle("GET /metrics", [&server](http::request& req, http::response& res) {
+        const std::string text = metrics() + http::to_prometheus(server.stats());
+        const std::string_view accept = req.header("Accept");
+        const double open = detail::accepts(accept, "application/openmetrics-text");
+        const bool is_open = open > 0 && open >= detail::accepts(accept, "text/plain");
+        res.header("Vary", "Accept");
+        res.header("Content-Type", is_open ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                                           : "text/plain; version=0.0.4; charset=utf-8");
+        (void)res.write(is_open ? detail::to_openmetrics(text) : text);
     });
 }
 

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <mpg/cancel/runtime.hpp>
+#include <mpg/debug/channels.hpp>
 #include <mpg/debug/snapshot.hpp>
 
 #include <cstdio>
+#include <cstdlib>
 #include <dirent.h>
 #include <fstream>
 #include <map>
@@ -94,6 +96,55 @@ inline void process_metrics(metrics_writer& w) {
     }
 }
 
+inline void channel_metrics(metrics_writer& w) {
+    std::map<std::string, channel_look> by_name;
+    for (const channel_look& l : named_channels::instance().look()) {
+        channel_look& sum = by_name[l.name];
+        sum.length += l.length;
+        sum.capacity += l.capacity;
+    }
+    if (by_name.empty()) return;
+    w.family("mpg_channel_length", "gauge", "Number of values in the buffers of channels of that name.");
+    for (const auto& [name, l] : by_name) w.value(l.length, metrics_writer::label("name", name));
+    w.family("mpg_channel_capacity", "gauge", "Size of these buffers.");
+    for (const auto& [name, l] : by_name) w.value(l.capacity, metrics_writer::label("name", name));
+}
+
+/// The weight that an Accept field gives a media type, from 0 to 1; -1: it does not name it.
+inline double accepts(std::string_view field, std::string_view type) {
+    double found = -1;
+    while (!field.empty()) {
+        std::string_view range = field.substr(0, field.find(','));
+        field.remove_prefix(std::min(field.size(), range.size() + 1));
+        std::string bare;
+        for (char c : range)
+            if (c != ' ' && c != '\t') bare += c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+        if (bare.substr(0, bare.find(';')) != type) continue;
+        const std::size_t q = bare.find(";q=");
+        found = std::max(found, q == std::string::npos ? 1.0 : std::atof(bare.c_str() + q + 3));
+    }
+    return found;
+}
+
+/// From Prometheus' text: families of counters are named without _total, and the end is marked.
+inline std::string to_openmetrics(std::string_view text) {
+    std::string out;
+    while (!text.empty()) {
+        std::string_view line = text.substr(0, text.find('\n'));
+        text.remove_prefix(std::min(text.size(), line.size() + 1));
+        if (line.substr(0, 7) == "# HELP " || line.substr(0, 7) == "# TYPE ") {
+            const std::size_t end = std::min(line.find(' ', 7), line.size());
+            std::string_view name = line.substr(7, end - 7);
+            if (name.size() > 6 && name.substr(name.size() - 6) == "_total") name.remove_suffix(6);
+            ((out += line.substr(0, 7)) += name) += line.substr(end);
+        } else {
+            out += line;
+        }
+        out += '\n';
+    }
+    return out += "# EOF\n";
+}
+
 } // namespace detail
 
 /// All metrics, in the text exposition format of Prometheus, version 0.0.4. Sums over all runtimes. Looks at every
@@ -103,7 +154,8 @@ inline std::string metrics() {
     runtime_stats sum;
     std::map<unsigned, std::uint64_t> queued;
     std::map<std::string, unsigned> pollers;
-    std::uint64_t global = 0, searching = 0, idle = 0;
+    std::uint64_t global = 0, searching = 0, idle = 0, frozen = 0, timers = 0, polls = 0, polled = 0;
+    std::size_t cached = 0, touched = 0, cached_bytes = 0;
     for (sched::runtime_state* rt : runtimes) {
         runtime_stats s = static_cast<runtime*>(rt->owner)->stats();
         sum.procs += s.procs;
@@ -124,7 +176,18 @@ inline std::string metrics() {
         sum.dropped_exceptions += s.dropped_exceptions;
         ++pollers[detail::metrics_writer::label("kind", to_string(s.poller)) + "," +
                   detail::metrics_writer::label("reason", s.poller_reason)];
-        for (auto& p : rt->ps) queued[p->index] += p->ring.size();
+        std::size_t kept = rt->stacks.idle_slots();
+        for (auto& p : rt->ps) {
+            queued[p->index] += p->ring.size();
+            timers += p->wheel->armed();
+            polls += p->polls.load(std::memory_order_relaxed);
+            polled += p->polled.load(std::memory_order_relaxed);
+            kept += p->stacks.size();
+        }
+        cached += kept;
+        touched += rt->stacks.touched_slots();
+        cached_bytes += kept * fiber::stack_pool::page;
+        frozen += rt->frozen_count.load(std::memory_order_relaxed);
         global += rt->global.size();
         idle += rt->idle_count.load(std::memory_order_relaxed);
         searching += rt->searching.load(std::memory_order_relaxed);
@@ -142,9 +205,13 @@ inline std::string metrics() {
     w.single("mpg_procs", "gauge", "Number of Ps: how many tasks can run at once.", sum.procs);
     w.single("mpg_procs_idle", "gauge", "Number of Ps that have nothing to do.", idle);
     w.family("mpg_threads", "gauge", "Number of OS threads (Ms) of the runtimes, by state.");
-    w.value(sum.threads - std::min(sum.threads, sum.threads_idle), metrics_writer::label("state", "active"));
+    // One after the other, so they need not fit together: what is left over runs tasks.
+    const std::uint64_t elsewhere = sum.threads_idle + searching + frozen + sum.tasks_blocking;
+    w.value(sum.threads - std::min<std::uint64_t>(sum.threads, elsewhere), metrics_writer::label("state", "running"));
+    w.value(searching, metrics_writer::label("state", "searching"));
+    w.value(sum.tasks_blocking, metrics_writer::label("state", "blocking"));
+    w.value(frozen, metrics_writer::label("state", "frozen"));
     w.value(sum.threads_idle, metrics_writer::label("state", "idle"));
-    w.single("mpg_threads_searching", "gauge", "Number of OS threads that look for work.", searching);
     w.family("mpg_run_queue_tasks", "gauge", "Number of tasks in the local run queue of a P.");
     for (auto [p, n] : queued) w.value(n, metrics_writer::label("p", std::to_string(p)));
     w.single("mpg_global_queue_tasks", "gauge", "Number of tasks in the global run queue.", global);
@@ -153,11 +220,19 @@ inline std::string metrics() {
     w.single("mpg_preemptions_total", "counter", "Total number of tasks that were preempted.", sum.preemptions);
     w.family("mpg_poller_info", "gauge", "What waits for I/O, and why not the first choice.");
     for (auto& [labels, n] : pollers) w.value(n, labels);
+    w.single("mpg_poller_polls_total", "counter", "Total number of looks at what the kernel has for tasks that wait for I/O.", polls);
+    w.single("mpg_poller_wakeups_total", "counter", "Total number of tasks that such looks have woken.", polled);
+    w.single("mpg_timers", "gauge", "Number of timers that are set: sleeps, deadlines, tickers.", timers);
+    w.family("mpg_stacks", "gauge", "Number of stacks that have memory, by state.");
+    w.value(touched - std::min(touched, cached), metrics_writer::label("state", "in_use"));
+    w.value(cached, metrics_writer::label("state", "cached"));
+    w.single("mpg_stack_cached_bytes", "gauge", "Memory that stacks take which wait for their next task, at least.", cached_bytes);
     w.single("mpg_stack_mapped_bytes", "gauge", "Address space reserved for the stacks of tasks.", sum.stack_bytes_mapped);
     w.single("mpg_stack_resident_bytes", "gauge", "Memory that the stacks of tasks take, at least.",
              sum.stack_bytes_resident_estimate);
     w.single("mpg_dropped_exceptions_total", "counter", "Total number of exceptions of tasks that nobody joined.",
              sum.dropped_exceptions);
+    detail::channel_metrics(w);
     // Where the meaning is Go's, so is the name.
     w.single("go_goroutines", "gauge", "Number of goroutines that currently exist.", sum.tasks);
     w.single("go_threads", "gauge", "Number of OS threads created.", sum.threads);

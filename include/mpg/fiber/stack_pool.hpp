@@ -122,6 +122,12 @@ class stack_pool {
         return carved_ - trimmed_;
     }
 
+    /// Of those, the ones that nobody has.
+    std::size_t idle_slots() const noexcept {
+        std::lock_guard hold(lock_);
+        return free_.size() - std::min(trimmed_, free_.size());
+    }
+
     /// The first byte above the stack whose low end this is. Tops are coloured (16 steps of 128 bytes), so that the
     /// hot lines of many stacks do not fall into the same cache sets; the colour is small enough for a task that
     /// waits to stay within one page.
@@ -240,21 +246,30 @@ class stack_cache {
   public:
     explicit stack_cache(stack_pool& pool) noexcept : pool_(&pool) {}
 
-    char* allocate() noexcept { return n_ > 0 ? stacks_[--n_] : pool_->allocate(); }
+    char* allocate() noexcept {
+        const std::size_t n = size();
+        if (n == 0) return pool_->allocate();
+        n_.store(n - 1, std::memory_order_relaxed);
+        return stacks_[n - 1];
+    }
     void release(char* stack) noexcept {
-        if (n_ == capacity) [[unlikely]] {
+        std::size_t n = size();
+        if (n == capacity) [[unlikely]] {
             pool_->release(stacks_, capacity / 2);
             std::memmove(stacks_, stacks_ + capacity / 2, sizeof stacks_ / 2);
-            n_ = capacity / 2;
+            n = capacity / 2;
         }
-        stacks_[n_++] = stack;
+        stacks_[n] = stack;
+        n_.store(n + 1, std::memory_order_relaxed);
     }
+    /// For anybody.
+    std::size_t size() const noexcept { return n_.load(std::memory_order_relaxed); }
     stack_pool& pool() const noexcept { return *pool_; }
 
   private:
     static constexpr std::size_t capacity = 64;
     stack_pool* pool_;
-    std::size_t n_ = 0;
+    base::atomic<std::size_t> n_{0}; // the owner's
     char* stacks_[capacity];
 };
 

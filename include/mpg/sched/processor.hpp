@@ -61,6 +61,7 @@ struct alignas(base::cache_line) processor {
     timer_wheel* wheel;
     std::unique_ptr<poller> poll;
     base::spinlock poll_lock; // held by who is in poll->poll()
+    base::atomic<std::uint64_t> polls{0}, polled{0}; // such calls, and tasks that they have woken; written under poll_lock
     run_queue ring;
 };
 

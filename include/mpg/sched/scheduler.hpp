@@ -83,11 +83,19 @@ inline task* take_global(runtime_state& rt, processor& p) noexcept {
     return nullptr;
 }
 
+/// Under p's poll_lock.
+inline int poll_once(processor& p, base::nanos until) noexcept {
+    const int n = p.poll->poll(until);
+    bump(p.polls);
+    p.polled.store(p.polled.load(std::memory_order_relaxed) + static_cast<unsigned>(n), std::memory_order_relaxed);
+    return n;
+}
+
 /// Polls p's poller without waiting, unless another machine does. The caller need not hold p.
 inline int reap(machine* m, processor& p, base::nanos until = 0) noexcept {
     if (!p.poll_lock.try_lock()) return 0;
     m->polling = true;
-    int n = p.poll->poll(until);
+    int n = poll_once(p, until);
     m->polling = false;
     p.poll_lock.unlock();
     return n;
@@ -146,7 +154,7 @@ inline void nap(machine* m, unsigned longer) noexcept {
     bump(p.tick); // the monitor need not wonder
     p.poll_lock.lock();
     m->polling = true;
-    p.poll->poll(std::min(p.wheel->next(), base::now() + (base::nanos{25'000} << longer)));
+    poll_once(p, std::min(p.wheel->next(), base::now() + (base::nanos{25'000} << longer)));
     m->polling = false;
     p.poll_lock.unlock();
 }
@@ -263,7 +271,7 @@ inline task* find_any_task(machine* m) {
         check_deadlock(rt);
         p.poll_lock.lock();
         m->polling = true;
-        int n = p.poll->poll(p.wheel->next());
+        int n = poll_once(p, p.wheel->next());
         m->polling = false;
         p.poll_lock.unlock();
         slept(m, p);
