@@ -2,8 +2,10 @@
 // status.
 //
 // ctest: no-tsan it keeps a signal from outside back while a thread waits in a system call that it does not know (io_uring_enter)
+// ctest: needs:prometheus prometheus
 #include "http_support.hpp"
 
+#define HEALTH_SERVER_DEBUG 1
 #define main health_server_main
 #include "../examples/health_server/main.cpp"
 #undef main
@@ -12,6 +14,9 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
 #include <poll.h>
 #include <string>
 #include <sys/prctl.h>
@@ -240,6 +245,81 @@ TEST(health_server, durations) {
     EXPECT_EQ(parse_duration("1"), std::nullopt);
     EXPECT_EQ(parse_duration("s"), std::nullopt);
     EXPECT_EQ(parse_duration(".5s"), std::nullopt);
+}
+
+/// A Prometheus that scrapes one target every second.
+class prometheus {
+  public:
+    explicit prometheus(const mpg::net::endpoint& target) {
+        char name[] = "/tmp/mpg_prometheus_XXXXXX";
+        folder_ = ::mkdtemp(name);
+        std::ofstream(folder_ / "config.yml") << "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+                                                 "scrape_configs: [{job_name: health, static_configs: [{targets: ['"
+                                              << target.to_string() << "']}]}]\n";
+        { // a port that is free now
+            auto probe = mpg::net::tcp_listener::bind("127.0.0.1:0");
+            if (probe) address_ = probe->local_endpoint();
+        }
+        const std::string config = "--config.file=" + (folder_ / "config.yml").string(),
+                          listen = "--web.listen-address=" + address_.to_string(),
+                          storage = "--storage.tsdb.path=" + (folder_ / "data").string(),
+                          log = (folder_ / "log").string();
+        pid_ = ::fork();
+        if (pid_ == 0) {
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            const int to = ::open(log.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+            ::dup2(to, 1);
+            ::dup2(to, 2);
+            ::execlp("prometheus", "prometheus", config.c_str(), listen.c_str(), storage.c_str(), nullptr);
+            ::_exit(127);
+        }
+    }
+    prometheus(const prometheus&) = delete;
+    prometheus& operator=(const prometheus&) = delete;
+    ~prometheus() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+        std::filesystem::remove_all(folder_);
+    }
+    /// What it answers; "" while it does not.
+    std::string get(const std::string& path) const {
+        http_peer p(address_);
+        return p.connected() ? p.get(path).body : "";
+    }
+    std::string log() const {
+        std::ifstream in(folder_ / "log");
+        return {std::istreambuf_iterator<char>(in), {}};
+    }
+
+  private:
+    std::filesystem::path folder_;
+    mpg::net::endpoint address_;
+    ::pid_t pid_ = -1;
+};
+
+TEST(health_server, is_scraped_by_prometheus) {
+    program p({"--addr", "127.0.0.1:0", "--procs=2"});
+    const auto at = p.address();
+    prometheus server(at);
+    std::string answer; // two scrapes
+    EXPECT_TRUE(mpg::test::eventually([&] {
+        answer = server.get("/api/v1/query?query=count_over_time(go_goroutines%5B1m%5D)");
+        const std::size_t at = answer.rfind(",\"");
+        if (at != std::string::npos && std::atoi(answer.c_str() + at + 2) >= 2) return true;
+        std::this_thread::sleep_for(50ms); // it has others to serve
+        return false;
+    })) << answer << server.log();
+    const std::string targets = server.get("/api/v1/targets");
+    EXPECT_NE(targets.find("\"health\":\"up\""), std::string::npos) << targets;
+    EXPECT_NE(targets.find("\"lastError\":\"\""), std::string::npos) << targets;
+    // It asked for OpenMetrics, and knows what kind each is.
+    const std::string kinds = server.get("/api/v1/targets/metadata");
+    for (const char* one : {"\"metric\":\"mpg_tasks\",\"type\":\"gauge\"", "\"metric\":\"mpg_tasks_created\",\"type\":\"counter\"",
+                            "\"metric\":\"http_server_request_duration_seconds\",\"type\":\"histogram\""})
+        EXPECT_NE(kinds.find(one), std::string::npos) << one << kinds;
+    EXPECT_NE(server.get("/api/v1/query?query=mpg_procs").find(",\"2\"]"), std::string::npos);
+    p.signal(SIGTERM);
+    EXPECT_EQ(p.wait(), 0);
 }
 
 } // namespace

@@ -11,10 +11,15 @@
 // stops accepting, closes idle connections and lets active requests finish within the drain timeout. Exit
 // status: 0, 1 when the time ran out (or nothing could be served), 2 for bad options. A second signal ends
 // the wait.
+//
+// With -DHEALTH_SERVER_DEBUG it is larger, and also gives /metrics and /debug/pprof/ (see docs/observability.md).
 #include <mpg/http.hpp>
 #include <mpg/mpg.hpp>
 #include <mpg/net.hpp>
 #include <mpg/signal.hpp>
+#if defined(HEALTH_SERVER_DEBUG)
+#include <mpg/debug.hpp>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -169,6 +174,9 @@ int serve(const settings& s) {
         .idle_timeout = std::chrono::seconds(75),
     });
     add_handlers(server, ready);
+#if defined(HEALTH_SERVER_DEBUG)
+    mpg::debug::handlers(server);
+#endif
     mpg::task<std::error_code> serving = mpg::spawn([&] { return server.serve(*listener); });
 
     std::printf("listening on %s\n", listener->local_endpoint().to_string().c_str());
