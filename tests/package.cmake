@@ -39,6 +39,11 @@ add_test(NAME style.rooms_check_finds_offences
 add_test(NAME style.manifests COMMAND ${CMAKE_COMMAND} "-DSOURCE=${PROJECT_SOURCE_DIR}" "-DVERSION=${PROJECT_VERSION}"
     -P "${CMAKE_CURRENT_SOURCE_DIR}/manifests.cmake")
 add_test(NAME style.header_list COMMAND "${PROJECT_SOURCE_DIR}/scripts/update-headers" --check)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13) # its library is what is counted
+    add_test(NAME style.include_cost COMMAND ${CMAKE_COMMAND} "-DCXX=${CMAKE_CXX_COMPILER}" "-DROOT=${PROJECT_SOURCE_DIR}"
+        -DLIMIT=80500 -P "${CMAKE_CURRENT_SOURCE_DIR}/include_cost.cmake")
+    set_tests_properties(style.include_cost PROPERTIES LABELS style)
+endif()
 set_tests_properties(style.rooms style.rooms_check_finds_offences style.header_list style.manifests PROPERTIES LABELS style)
 
 # Each header in a translation unit of its own, with our warnings.
