@@ -304,8 +304,8 @@ TEST(health_server, is_scraped_by_prometheus) {
     std::string answer; // two scrapes
     EXPECT_TRUE(mpg::test::eventually([&] {
         answer = server.get("/api/v1/query?query=count_over_time(go_goroutines%5B1m%5D)");
-        const std::size_t at = answer.rfind(",\"");
-        if (at != std::string::npos && std::atoi(answer.c_str() + at + 2) >= 2) return true;
+        const std::size_t value = answer.rfind(",\"");
+        if (value != std::string::npos && std::atoi(answer.c_str() + value + 2) >= 2) return true;
         std::this_thread::sleep_for(50ms); // it has others to serve
         return false;
     })) << answer << server.log();
