@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <ctime>
 #include <map>
 #include <mutex>
 #include <regex>
@@ -67,6 +68,7 @@ TEST_P(preempt, the_runtime_stops_under_tasks_that_compute) {
 TEST_P(preempt, those_who_compute_share_fairly) {
     std::atomic<bool> on{true};
     const unsigned n = 4 * procs();
+    const std::clock_t began = std::clock(); // CPU time of the process
     std::vector<std::atomic<unsigned long>> turns(n);
     run([&] {
         mpg::wait_group ended;
@@ -75,7 +77,8 @@ TEST_P(preempt, those_who_compute_share_fairly) {
                 while (on.load(std::memory_order_relaxed)) turns[i].fetch_add(1, std::memory_order_relaxed);
             });
         }
-        mpg::sleep_for(1s);
+        // Four slices of 10 ms for each, however much of the CPUs others have.
+        while (std::clock() < began + std::clock_t{n} * 40 * CLOCKS_PER_SEC / 1000) mpg::sleep_for(20ms);
         on = false;
         ended.wait();
     });
