@@ -21,6 +21,7 @@
 #include <mpg/runtime.hpp>
 
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 
 namespace bench {
@@ -42,6 +43,13 @@ template <class Body> void measure(benchmark::State& state, mpg::options o, Body
     });
 }
 
+/// $MPG_BENCH_ITERATIONS: an operation runs so often and no more, for tools that count instead of taking time; 0 when
+/// it is not set.
+inline std::int64_t fixed_iterations() {
+    const char* given = std::getenv("MPG_BENCH_ITERATIONS");
+    return given ? std::atoll(given) : 0;
+}
+
 /// Registers `name/procs:N` for each number of Ps. prepare: what must stand before the clock starts, and stands until
 /// it has stopped; body: void(its result&, std::int64_t n, unsigned procs), n iterations.
 template <class Prepare, class Body> bool operation(const std::string& name, Prepare prepare, Body body) {
@@ -53,9 +61,10 @@ template <class Prepare, class Body> bool operation(const std::string& name, Pre
                     body(prepared, static_cast<std::int64_t>(state.max_iterations), n);
             });
         };
-        benchmark::RegisterBenchmark((name + "/procs:" + std::to_string(n)).c_str(), run)
-            ->UseRealTime()
-            ->MeasureProcessCPUTime();
+        auto* registered = benchmark::RegisterBenchmark((name + "/procs:" + std::to_string(n)).c_str(), run)
+                               ->UseRealTime()
+                               ->MeasureProcessCPUTime();
+        if (auto fixed = fixed_iterations()) registered->Iterations(fixed);
     }
     return true;
 }

@@ -18,7 +18,7 @@ from pathlib import Path
 import machine
 import pictures
 import report
-from figures import OURS, figures_of, make_rows, number, read_cases, split_procs
+from figures import OURS, figures_of, make_rows, number, read_cases, read_floors, split_procs
 from rivals import Failed, is_slow, other_rivals, our_rival
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,6 +35,8 @@ def parse_arguments(arguments):
     parser.add_argument("--quick", action="store_true", help="less than three minutes: without the slow cases, "
                         "short, and as many rounds as there is time for")
     parser.add_argument("--against", metavar="REV", help="compare with another commit of mpg instead of with rivals")
+    parser.add_argument("--instructions", action="store_true",
+                        help="count also the instructions of mpg's operations, with valgrind's callgrind")
     parser.add_argument("--output", type=Path, help="folder of the results; benchmarks/results/DATE-MACHINE when "
                         "everything is measured in full, else build/results")
     parser.add_argument("--build", type=Path, default=REPOSITORY / "build/release", help=argparse.SUPPRESS)
@@ -63,6 +65,7 @@ class Run:
         self.begin = time.monotonic()
         self.cases = read_cases()
         self.out_of_time = []
+        self.profiles = {}  # what -> [(function, instructions of an iteration)]
 
     def elapsed(self):
         return time.monotonic() - self.begin
@@ -112,6 +115,24 @@ class Run:
                       flush=True)
 
 
+    def count_instructions(self):
+        """Once, of ours (and of another commit of it) with one P."""
+        for name in (n for n in self.names if n.endswith("/procs:1")):
+            for rival in self.rivals:
+                runs = self.values[name].get(rival.name, [])
+                try:
+                    count = rival.count_instructions(name, runs[0]["time"]) if runs and "time" in runs[0] else None
+                except Failed as e:
+                    self.problems[name, rival.name] = f"failed: instructions of {name}: {e}"
+                    continue
+                if count is not None:
+                    runs.append({"instructions": count.pop("")})
+                    parts = sorted(count.items(), key=lambda part: -part[1])[:6]
+                    self.profiles[f"{name} of {rival.name}"] = parts
+                    print(f"{name}: {rival.name} {runs[-1]['instructions']:.0f} instructions: "
+                          + ", ".join(f"{function} {n:.0f}" for function, n in parts if n >= 1), flush=True)
+
+
 def clock(seconds):
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
@@ -159,10 +180,12 @@ def main(arguments):
     interrupted = False
     try:
         run.run()
+        if options.instructions:
+            run.count_instructions()
     except KeyboardInterrupt:
         interrupted = True
         print("\ninterrupted: what has been measured is written")
-    rows = make_rows(run.cases, run.values)
+    rows = make_rows(run.cases, run.values, read_floors())
     bottleneck = sorted({f"the client was the bottleneck: {name} of {rival}" for name, by in run.values.items()
                          for rival, runs in by.items() if any(r.get("client_is_bottleneck") for r in runs)})
     problems = [*run.problems.values(), *bottleneck, *(f"out of time: {n} was not measured" for n in run.out_of_time)]
@@ -173,6 +196,7 @@ def main(arguments):
         "missing": {r.name: list(dict.fromkeys(split_procs(n)[0] for n in names
                                                if split_procs(n)[0] not in {split_procs(c)[0] for c in r.cases}))
                     for r in rivals[1:]},
+        "profiles": run.profiles,
         "commands": {r.name: " ".join(r.command(next(n for n in names if n in r.commands), options.min_time))
                      for r in rivals if any(n in r.commands for n in names)},
     }
@@ -186,6 +210,8 @@ def main(arguments):
     print(f"\n{len(rows)} figures in {clock(run.elapsed())}: {folder}")
     for problem in problems:
         print(problem.splitlines()[0])
+    print("\nmore than 1.5 times the floor:")
+    print("\n".join(report.floor_lines(rows)) or "nothing")
     print(f"\nwhere {OURS} loses, to the target or to the best rival in this run:")
     print("\n".join(report.loss_lines(rows)) or "nowhere")
     sys.exit(1 if run.problems or interrupted else 0)

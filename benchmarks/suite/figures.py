@@ -47,6 +47,13 @@ def read_cases(path=HERE / "cases.csv"):
     return table
 
 
+def read_floors(path=HERE / "floors.csv"):
+    """{case: [(how many, floor case), ...]}"""
+    with open(path, newline="", encoding="utf-8") as f:
+        return {case: [(float(count), f"floor/{name}") for count, name in (term.split() for term in terms.split("+"))]
+                for case, terms in csv.reader(line for line in f if not line.startswith("#"))}
+
+
 def figures_of(cases, case):
     return cases.get(case, [Figure()])
 
@@ -87,6 +94,7 @@ class Row:
     figure: Figure
     rivals: dict  # rival -> Summary, in the figure's unit
     cpu: dict  # rival -> CPU time an iteration in the same unit, where the figure is a time and the rival tells it
+    floor: float = None  # what the case is made of at the least, in the figure's unit
 
     @property
     def case(self):
@@ -120,11 +128,27 @@ class Row:
         return self.figure.cost_ratio(self.rivals[OURS].median, self.target)
 
 
-def make_rows(cases, values):
+def floor_of(terms, values):
+    """The sum in ns, from the floors measured in the same run; None where one of them was not."""
+    total = 0.0
+    for count, floor in terms:
+        runs = [run["time"] for run in values.get(floor, {}).get(OURS, []) if "time" in run]
+        if not runs:
+            return None
+        total += count * statistics.median(runs)
+    return total or None
+
+
+INSTRUCTIONS = Figure("instructions", "instr.")
+
+
+def make_rows(cases, values, floors=None):
     """values: {name: {rival: [{figure: value}, ...]}} -> [Row]"""
     rows = []
     for name, by_rival in values.items():
-        for figure in figures_of(cases, split_procs(name)[0]):
+        case, _ = split_procs(name)
+        floor = floor_of((floors or {}).get(case, []), values)
+        for figure in [*figures_of(cases, case), INSTRUCTIONS]:
             rivals, cpu = {}, {}
             for rival, runs in by_rival.items():
                 seen = [figure.shown(run[figure.name]) for run in runs if figure.name in run]
@@ -134,8 +158,14 @@ def make_rows(cases, values):
                 if used:
                     cpu[rival] = statistics.median(used)
             if rivals:
-                rows.append(Row(name, figure, rivals, cpu))
+                rows.append(Row(name, figure, rivals, cpu, floor and figure.name == "time" and figure.shown(floor) or None))
     return rows
+
+
+def above_floor(rows, times=1.5):
+    """[(ratio, Row)]: what takes more than so many times its floor; the worst first."""
+    found = [(row.rivals[OURS].median / row.floor, row) for row in rows if row.floor and OURS in row.rivals]
+    return sorted(((ratio, row) for ratio, row in found if ratio > times), key=lambda pair: -pair[0])
 
 
 @dataclass(frozen=True)

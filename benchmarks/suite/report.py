@@ -2,7 +2,7 @@
 import csv
 import json
 
-from figures import OURS, losses, number
+from figures import OURS, above_floor, losses, number
 from rivals import room
 
 
@@ -14,6 +14,11 @@ def loss_lines(rows):
         lines.append(f"{ratio:>8}  {row.name} {row.figure.name}: {number(row.rivals[OURS].median)} {row.figure.unit}, "
                      f"{loss.to} {number(loss.theirs)}{'' if loss.clear else '  (within the spread)'}")
     return lines
+
+
+def floor_lines(rows):
+    return [f"{ratio:7.2f}x  {row.name}: {number(row.rivals[OURS].median)} {row.figure.unit}, "
+            f"floor {number(row.floor)}" for ratio, row in above_floor(rows)]
 
 
 def write_json(path, head, values):
@@ -53,10 +58,10 @@ def case_tables(rows):
     for name in dict.fromkeys(room(row.name) for row in rows):
         mine = [row for row in rows if room(row.name) == name]
         rivals = [r for r in dict.fromkeys(r for row in mine for r in row.rivals) if r != OURS]
-        head = ["case", "procs", "figure", OURS, "its CPU", *rivals, "to the best", "target", "to the target"]
+        head = ["case", "procs", "figure", OURS, "its CPU", *rivals, "to the best", "target", "to the target", "floor"]
         body = [[f"`{row.case}`", row.procs, f"{row.figure.name}, {row.figure.unit}", cell(row, OURS),
                  number(row.cpu.get(OURS)), *(cell(row, r) for r in rivals), number(row.ratio_to_best()),
-                 number(row.target), number(row.ratio_to_target())] for row in mine]
+                 number(row.target), number(row.ratio_to_target()), number(row.floor)] for row in mine]
         lines += [f"## {name}", "", *table(head, body), ""]
     return lines
 
@@ -82,6 +87,8 @@ def write_markdown(path, head, rows, pictures):
     lines += ["", *(f"![{p.stem}]({p.name})\n" for p in pictures), *case_tables(rows)]
     lines += ["## Where mpg loses", "", "To the target of the line, or to the best rival in this run.", "", "```",
               *(loss_lines(rows) or ["nowhere"]), "```", "",
+              "## More than 1.5 times the floor", "", "What a case is made of at the least stands in suite/floors.csv, "
+              "why mpg takes more, in docs/performance.md.", "", "```", *(floor_lines(rows) or ["nothing"]), "```", "",
               "## What the rivals do not have", ""]
     for rival, missing in head["missing"].items():
         lines.append(f"- {rival}: " + (", ".join(f"`{case}`" for case in missing) or "nothing"))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 from figures import NS_IN, OURS, argument, split_procs
@@ -20,9 +21,9 @@ class Failed(RuntimeError):
     """A case that did not give a figure."""
 
 
-def output_of(command):
+def output_of(command, environment=None):
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300,
+        done = subprocess.run(command, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300,
                               check=False)
     except (OSError, subprocess.TimeoutExpired) as e:
         raise Failed(f"{' '.join(map(str, command))}: {e}") from e
@@ -58,6 +59,34 @@ def parse_google(text):
     return {"time": run["real_time"] * to_ns, "cpu": run["cpu_time"] * to_ns, **figures}
 
 
+def instructions(program, name, iterations):
+    """{function: instructions} of a run by valgrind's callgrind; "" for all."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = f"{folder}/callgrind.out"
+        output_of(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", program,
+                   f"--benchmark_filter=^{re.escape(name)}/"], {"MPG_BENCH_ITERATIONS": str(iterations)})
+        return parse_callgrind(output_of(["callgrind_annotate", "--threshold=100", "--auto=no", out]))
+
+
+def parse_callgrind(text):
+    counts = {}
+    for count, what in re.findall(r"^\s*([\d,]+) \(\s*[\d.]+%\)\s+(.*)$", text, re.M):
+        function = "" if what.startswith("PROGRAM TOTALS") else short_function(what)
+        counts[function] = counts.get(function, 0) + int(count.replace(",", ""))
+    if "" not in counts:
+        raise Failed(f"callgrind_annotate is not understood: {text[-500:]!r}")
+    return counts
+
+
+def short_function(text):
+    """'???:void mpg::f<int>(int)'2 [/a/program]' -> 'mpg::f'"""
+    text = re.sub(r"\s*\[[^\]]*\]|'\d+", "", text).partition(":")[2]
+    text = text.replace("(anonymous namespace)::", "")
+    while (shorter := re.sub(r"<[^<>]*>", "", text)) != text:
+        text = shorter
+    return text.split("(")[0].split()[-1] if text.split("(")[0].split() else text
+
+
 GOOGLE_FIELDS = {"family_index", "per_family_instance_index", "repetitions", "repetition_index", "threads",
                  "iterations", "real_time", "cpu_time"}
 
@@ -86,6 +115,7 @@ class Rival:
     def __init__(self, name):
         self.name = name
         self.commands = {}  # full name -> how to measure it, but for the minimal time
+        self.programs = {}  # full name -> the Google Benchmark program that has it
 
     @property
     def cases(self):
@@ -95,9 +125,24 @@ class Rival:
         """Our own benchmarks: one case of a Google Benchmark program."""
         for program in programs:
             for full in output_of([program, "--benchmark_list_tests"]).split():
-                self.commands[GOOGLE_SUFFIX.sub("", full)] = lambda seconds, p=program, f=full: (
+                name = GOOGLE_SUFFIX.sub("", full)
+                self.programs[name] = program
+                self.commands[name] = lambda seconds, p=program, f=full: (
                     [p, f"--benchmark_filter=^{re.escape(f)}$", "--benchmark_format=json",
                      f"--benchmark_min_time={seconds}"], parse_google)
+
+    def count_instructions(self, name, ns):
+        """{function: instructions of an iteration}, "" for all; None for what is no operation, or a floor.
+
+        An iteration takes about so many ns. The difference of two runs of different length, all threads together, so
+        that start and end are not in it. It repeats almost exactly, also on a busy machine.
+        """
+        if name not in self.programs or room(name) in ("floor", "program", "memory", "idle", "wake"):
+            return None
+        few = max(20, int(1e6 / max(ns, 1)))
+        few = few // 1000 * 1000 if few > 1000 else few  # whole batches
+        short, long = (instructions(self.programs[name], name, n) for n in (few, 5 * few))
+        return {function: (count - short.get(function, 0)) / (4 * few) for function, count in long.items()}
 
     def add_twin(self, program):
         for name in output_of([program, "--list"]).split():

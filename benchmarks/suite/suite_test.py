@@ -32,6 +32,14 @@ Requests/sec:  63260.05
 Transfer/sec:      8.81MB
 server_cpu_seconds,0.33593509
 """
+CALLGRIND = """Events recorded:  Ir
+8,929,060 (100.0%)  PROGRAM TOTALS
+Ir                file:function
+969,256 (10.86%)  ???:mpg::sched::switch_away(mpg::sched::machine*, void (*)(void*) noexcept) [/work/task_bench]
+962,596 (10.78%)  ???:mpg::sched::switch_away(mpg::sched::machine*, void (*)(void*) noexcept)'2 [/work/task_bench]
+807,062 ( 9.04%)  ./elf/./elf/dl-lookup.c:do_lookup_x [/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2]
+140,000 ( 1.57%)  ???:void (anonymous namespace)::yield_now<a<b>, c>(int)::{lambda(void*)#1}::_FUN(void*) [/work/x]
+"""
 CASES = {"task/yield": [Figure("time", "ns", {1: 10.0, 2: 10.0})],
          "program/sieve": [Figure("time", "ms", {1: 130.0})],
          "idle": [Figure("cpu_percent", "%", {1: 0.0, 2: 0.0})],
@@ -67,6 +75,12 @@ class Parsing(unittest.TestCase):
         self.assertAlmostEqual(got["cpu_us"], 1e6 * 0.33593509 / 63771)
         with self.assertRaises(rivals.Failed):
             rivals.parse_wrk(WRK + "  Non-2xx or 3xx responses: 3\n")
+
+    def test_callgrind(self):
+        got = rivals.parse_callgrind(CALLGRIND)
+        self.assertEqual(got, {"": 8929060, "mpg::sched::switch_away": 1931852, "yield_now": 140000, "do_lookup_x": 807062})
+        with self.assertRaises(rivals.Failed):
+            rivals.parse_callgrind("")
 
     def test_names(self):
         self.assertEqual(figures.split_procs("chan/x/procs:2"), ("chan/x", 2))
@@ -110,6 +124,16 @@ class Comparing(unittest.TestCase):
         self.assertEqual(found, [("idle", "cpu_percent", "target", True), ("idle", "cpu_percent", "go", True),
                                  ("program/sieve", "time", "go", True), ("net/echo", "rate", "target", True),
                                  ("task/yield", "time", "target", False)])  # one run of 9 ns was within 10
+
+    def test_floors(self):
+        floors = figures.read_floors()
+        self.assertEqual(floors["chan/prod_cons/cap:0"], [(2.0, "floor/channel_operation"), (1.0, "floor/bare_switch")])
+        values = {**VALUES, "floor/bare_switch": {OURS: [{"time": 2.0}]}, "floor/b": {OURS: [{"time": 3.0}]}}
+        rows = make_rows(CASES, values, {"task/yield": [(1.0, "floor/bare_switch"), (2.0, "floor/b")],
+                                         "program/sieve": [(1.0, "floor/not_measured")]})
+        self.assertEqual([(row.case, row.floor, ratio) for ratio, row in figures.above_floor(rows, 1.0)],
+                         [("task/yield", 8.0, 11 / 8)])
+        self.assertEqual(figures.above_floor(rows), [])
 
     def test_number(self):
         self.assertEqual([figures.number(x) for x in (None, 0, 2.345, 23.45, 234.5, 2345678)],
