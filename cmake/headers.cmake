@@ -90,6 +90,7 @@ set(MPG_HEADERS
     include/mpg/http/response.hpp
     include/mpg/http/response_parser.hpp
     include/mpg/http/router.hpp
+    include/mpg/http/secure.hpp
     include/mpg/http/server.hpp
     include/mpg/http/stats.hpp
     include/mpg/http/status.hpp
@@ -208,6 +209,7 @@ set(MPG_TLS_HEADERS
     include/mpg/tls/engine.hpp
     include/mpg/tls/error.hpp
     include/mpg/tls/handles.hpp
+    include/mpg/tls/http.hpp
     include/mpg/tls/listener.hpp
     include/mpg/tls/make_config.hpp
     include/mpg/tls/options.hpp

@@ -425,19 +425,22 @@ TEST(http_client_proxy, who_goes_through_it) {
 TEST(http_client_proxy, of_the_environment) {
     using mpg::http::detail::client_proxy;
     auto with = [](std::initializer_list<std::pair<const char*, const char*>> set) {
-        constexpr const char* all[] = {"http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "REQUEST_METHOD"};
+        constexpr const char* all[] = {"http_proxy", "HTTP_PROXY", "https_proxy",   "HTTPS_PROXY",
+                                       "no_proxy",   "NO_PROXY",   "REQUEST_METHOD"};
         std::vector<std::pair<std::string, std::string>> before;
         for (const char* name : all) {
             if (const char* v = std::getenv(name)) before.emplace_back(name, v);
             ::unsetenv(name);
         }
         for (const auto& [name, value] : set) ::setenv(name, value, 1);
-        const auto p = client_proxy::from_environment();
+        const auto p = client_proxy::from_environment(false), secure = client_proxy::from_environment(true);
         for (const char* name : all) ::unsetenv(name);
         for (const auto& [name, value] : before) ::setenv(name.c_str(), value.c_str(), 1);
-        return p.address;
+        return p.address + (secure.address.empty() ? "" : " " + secure.address);
     };
     EXPECT_EQ(with({}), "");
+    EXPECT_EQ(with({{"http_proxy", "a:1"}, {"https_proxy", "c:3"}, {"HTTPS_PROXY", "d:4"}}), "a:1 c:3");
+    EXPECT_EQ(with({{"HTTPS_PROXY", "d:4"}, {"REQUEST_METHOD", "GET"}}), " d:4");
     EXPECT_EQ(with({{"http_proxy", "a:1"}, {"HTTP_PROXY", "b:2"}}), "a:1");
     EXPECT_EQ(with({{"HTTP_PROXY", "b:2"}}), "b:2");
     EXPECT_EQ(with({{"HTTP_PROXY", "b:2"}, {"REQUEST_METHOD", "GET"}}), "") << "a client's field";

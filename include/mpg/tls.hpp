@@ -18,6 +18,7 @@
 #include <mpg/tls/certificate.hpp>
 #include <mpg/tls/config.hpp>
 #include <mpg/tls/error.hpp>
+#include <mpg/tls/http.hpp>
 #include <mpg/tls/listener.hpp>
 #include <mpg/tls/make_config.hpp>
 #include <mpg/tls/options.hpp>

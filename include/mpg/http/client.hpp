@@ -8,6 +8,7 @@
 #include <mpg/http/client_url.hpp>
 #include <mpg/http/field.hpp>
 #include <mpg/http/response.hpp>
+#include <mpg/http/secure.hpp>
 #include <mpg/http/tracing.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/net/tcp.hpp>
@@ -37,13 +38,15 @@ struct client_options {
     unsigned max_redirects = 10;                                      // 0: they are returned as they are
     std::size_t max_per_host = 0; // requests to one host under way at once; further ones wait; 0: any number
     /// "http://[user:password@]host[:port]", "" for none. Not set: what the environment says (http_proxy,
-    /// no_proxy).
+    /// https_proxy, no_proxy).
     std::optional<std::string> proxy = std::nullopt;
     /// How the trace context of a request's context is sent along. Null: not at all. Nor is it where the request's own
     /// headers say something of the kind.
     const propagator* trace_propagator = &default_propagator();
     /// Is told of each request, redirected ones included; a span ends with its response. Null: nobody is.
     span_hook* spans = nullptr;
+    /// For https: tls::for_http of <mpg/tls.hpp>. Null: no https.
+    std::shared_ptr<const secure_transport> tls = nullptr;
 };
 
 /// Gives the next bytes of a body, 0 at its end; an error breaks the request off.
@@ -51,7 +54,7 @@ using body_source = std::function<result<std::size_t>(std::span<std::byte>)>;
 
 struct client_request {
     std::string method = "GET";
-    std::string url; // "http://host[:port]/path?query"
+    std::string url; // "http[s]://host[:port]/path?query"
     std::vector<std::pair<std::string, std::string>> headers = {};
     std::string body = {};
     body_source stream = {}; // a body that is read as it is sent, in place of `body`
@@ -142,17 +145,18 @@ class client {
   public:
     explicit client(client_options options = {})
         : options_(options)
-        , proxy_(choose_proxy(options))
+        , proxy_(choose_proxy(options, false))
+        , secure_proxy_(choose_proxy(options, true))
         , pool_(std::make_shared<detail::client_pool>(
               options.max_idle_per_host,
               options.idle_timeout.count() > 0 ? options.idle_timeout.count() : base::never)) {}
 
     /// Errors: std::errc::invalid_argument (URL, method, headers), std::errc::protocol_not_supported (not
-    /// http), std::errc::bad_message, std::errc::message_size (the header is too long),
-    /// std::errc::connection_aborted, std::errc::too_many_symbolic_link_levels (redirects), those of
-    /// net::tcp_stream and of ctx. Follows redirects as browsers do (301, 302, 303 turn into GET; credentials
-    /// stay on their host). A connection that was kept and turns out dead is replaced once, where the method
-    /// is idempotent.
+    /// http, or https without client_options::tls), std::errc::bad_message, std::errc::message_size (the
+    /// header is too long), std::errc::connection_aborted, std::errc::too_many_symbolic_link_levels
+    /// (redirects), those of net::tcp_stream and of ctx. Follows redirects as browsers do (301, 302, 303 turn
+    /// into GET; credentials stay on their host). A connection that was kept and turns out dead is replaced
+    /// once, where the method is idempotent.
     result<client_response> fetch(client_request request, const context& ctx = context::background()) {
         auto url = detail::client_url::parse(request.url);
         if (!url) return unexpected(url.error());
@@ -175,7 +179,8 @@ class client {
                 request.stream = {};
                 forget(request, {"Content-Type", "Content-Length", "Content-Encoding"});
             }
-            if (next->authority != url->authority) forget(request, {"Authorization", "Cookie", "Host"});
+            if (next->authority != url->authority || (url->secure && !next->secure))
+                forget(request, {"Authorization", "Cookie", "Host"});
             (void)response->body().read_all(16 << 10); // so that the connection can be used again
             *url = std::move(*next);
         }
@@ -194,8 +199,8 @@ class client {
         });
     }
 
-    static detail::client_proxy choose_proxy(const client_options& o) {
-        if (!o.proxy) return detail::client_proxy::from_environment();
+    static detail::client_proxy choose_proxy(const client_options& o, bool secure) {
+        if (!o.proxy) return detail::client_proxy::from_environment(secure);
         auto p = detail::client_proxy::parse(*o.proxy, "");
         p.local_too = true;
         return p;
@@ -260,13 +265,18 @@ class client {
 
     result<client_response> send(const client_request& r, const detail::client_url& url, const context& ctx,
                                  const trace_context* trace) {
-        const bool by_proxy = proxy_.serves(url);
+        if (url.secure && !options_.tls)
+            return unexpected(std::make_error_code(std::errc::protocol_not_supported));
+        const bool by_proxy = !url.secure && proxy_.serves(url);
         const auto head = serialise(r, url, by_proxy, trace);
         if (!head || (r.stream && r.method == "HEAD"))
             return unexpected(std::make_error_code(std::errc::invalid_argument));
-        const std::string address = by_proxy ? proxy_.address : url.address();
+        // Under which the connection is kept.
+        const std::string address = by_proxy     ? proxy_.address
+                                    : url.secure ? "https://" + url.address()
+                                                 : url.address();
         client_response::place here;
-        if (const auto places = pool_->places(url.address(), options_.max_per_host)) {
+        if (const auto places = pool_->places(url.secure ? address : url.address(), options_.max_per_host)) {
             if (const std::error_code e = places->acquire(ctx, 1)) return unexpected(e);
             here = client_response::place(places);
         }
@@ -278,9 +288,9 @@ class client {
             if (try_kept) link = pool_->get(address);
             const bool kept = link != nullptr;
             if (!kept) {
-                auto stream = net::tcp_stream::connect(address, ctx);
-                if (!stream) return unexpected(stream.error());
-                link = std::make_unique<detail::tcp_link>(std::move(*stream));
+                auto fresh = url.secure ? connect_securely(url, ctx) : connect(address, ctx);
+                if (!fresh) return unexpected(fresh.error());
+                link = std::move(*fresh);
             }
             auto x = std::make_unique<detail::client_exchange>(std::move(link), ctx);
             const std::error_code e =
@@ -293,8 +303,26 @@ class client {
         }
     }
 
+    static result<std::unique_ptr<detail::link>> connect(const std::string& address, const context& ctx) {
+        auto stream = net::tcp_stream::connect(address, ctx);
+        if (!stream) return unexpected(stream.error());
+        return detail::make_link(std::move(*stream));
+    }
+    /// A proxy sees nothing but the name.
+    result<std::unique_ptr<detail::link>> connect_securely(const detail::client_url& url,
+                                                           const context& ctx) {
+        const bool by_proxy = secure_proxy_.serves(url);
+        auto stream = net::tcp_stream::connect(by_proxy ? secure_proxy_.address : url.address(), ctx);
+        if (!stream) return unexpected(stream.error());
+        if (by_proxy)
+            if (const std::error_code e =
+                    detail::open_tunnel(*stream, url.address(), secure_proxy_.authorization, ctx))
+                return unexpected(e);
+        return options_.tls->secure(std::move(*stream), url.host(), ctx);
+    }
+
     client_options options_;
-    const detail::client_proxy proxy_;
+    const detail::client_proxy proxy_, secure_proxy_;
     std::shared_ptr<detail::client_pool> pool_;
 };
 

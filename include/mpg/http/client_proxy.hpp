@@ -30,8 +30,8 @@ inline std::string base64(std::string_view bytes) {
     return text;
 }
 
-/// The proxy for http URLs, and who is reached without it: the meaning that curl and Go give to http_proxy
-/// and no_proxy.
+/// The proxy for URLs of one scheme, and who is reached without it: the meaning that curl and Go give to
+/// http_proxy and no_proxy.
 struct client_proxy {
     std::string address;       // "host:port"; empty: there is none
     std::string authorization; // of the Proxy-Authorization field; may be empty
@@ -58,16 +58,18 @@ struct client_proxy {
         if (host_without_port(proxy).size() == proxy.size()) p.address += ":80";
         return p;
     }
-    /// Of http_proxy (or HTTP_PROXY, but not in a CGI program, where a client's Proxy field sets that) and
-    /// no_proxy.
-    static client_proxy from_environment() {
+    /// Of http_proxy (or HTTP_PROXY, but not in a CGI program, where a client's Proxy field sets that) or,
+    /// for https, https_proxy and HTTPS_PROXY; and no_proxy.
+    static client_proxy from_environment(bool secure) {
         auto get = [](const char* lower, const char* upper) -> std::string_view {
             if (const char* v = std::getenv(lower); v && *v) return v;
             const char* v = upper ? std::getenv(upper) : nullptr;
             return v ? v : "";
         };
         const bool cgi = std::getenv("REQUEST_METHOD") != nullptr;
-        return parse(get("http_proxy", cgi ? nullptr : "HTTP_PROXY"), get("no_proxy", "NO_PROXY"));
+        return parse(secure ? get("https_proxy", "HTTPS_PROXY")
+                            : get("http_proxy", cgi ? nullptr : "HTTP_PROXY"),
+                     get("no_proxy", "NO_PROXY"));
     }
 
     bool serves(const client_url& url) const {

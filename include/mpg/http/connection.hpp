@@ -384,12 +384,14 @@ class connection final : public registry::entry {
         }
     }
 
-    static net::tcp_stream take_stream(connection& self) {
+    static hijacked take_stream(connection& self) {
         self.gone_ = true;
         self.core_.connections.remove(self);
-        net::tcp_stream stream = self.below().release();
-        (void)stream.set_deadline(std::nullopt);
-        return stream;
+        hijacked h;
+        h.other = self.below().release_other();
+        if (!h.other) h.stream = self.below().release();
+        (void)h.set_deadline(std::nullopt);
+        return h;
     }
 
     core& core_;

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <span>
 #include <system_error>
@@ -36,8 +37,11 @@ class link {
     /// Also from other strands, as set_read_deadline, but not concurrently with the destructor or release.
     virtual void close() noexcept = 0;
     virtual net::endpoint remote_endpoint() const = 0;
+    virtual bool is_open() const noexcept { return true; }
     /// Gives the TCP connection away; empty where there is none.
     virtual net::tcp_stream release() = 0;
+    /// The same where the connection is another one: what goes on in this one's place. Null for TCP.
+    virtual std::unique_ptr<link> release_other() { return nullptr; }
 };
 
 class tcp_link final : public link {
@@ -65,6 +69,7 @@ class tcp_link final : public link {
     bool is_quiet() noexcept override { return peek(stream_.native_handle()) == -EAGAIN; }
     void shutdown_write() noexcept override { (void)stream_.shutdown_write(); }
     void close() noexcept override { stream_.close(); }
+    bool is_open() const noexcept override { return stream_.is_open(); }
     net::endpoint remote_endpoint() const override { return stream_.remote_endpoint(); }
     net::tcp_stream release() override { return std::move(stream_); }
 
@@ -78,5 +83,10 @@ class tcp_link final : public link {
 
     net::tcp_stream stream_;
 };
+
+/// How a server gets at the connections of a listener: found by the stream's type.
+inline std::unique_ptr<link> make_link(net::tcp_stream stream) {
+    return std::make_unique<tcp_link>(std::move(stream));
+}
 
 } // namespace mpg::http::detail

@@ -73,6 +73,8 @@ class request {
     }
 
     net::endpoint remote_endpoint() const { return wire_.below().remote_endpoint(); }
+    /// The connection that it came by: for tls::state_of.
+    detail::link& transport() const noexcept { return wire_.below(); }
 
     /// What a wildcard of the pattern matched, unescaped; "" when it has none of that name.
     std::string path_value(std::string_view name) const {

@@ -121,7 +121,8 @@ class response {
         watch_.stop();
         (void)wire_.send(); // earlier responses
         hijacked_ = true;
-        hijacked h{take_stream_(owner_), std::string(wire_.in().unread())};
+        hijacked h = take_stream_(owner_);
+        h.buffered = wire_.in().unread();
         wire_.in().consume(h.buffered.size());
         return h;
     }
@@ -138,7 +139,7 @@ class response {
     static constexpr std::size_t buffer_bytes = 4096;
     static constexpr std::size_t copy_bytes = 16 << 10; // what is larger is sent from where it is
 
-    using take_stream = net::tcp_stream (*)(detail::connection&);
+    using take_stream = hijacked (*)(detail::connection&);
 
     response(detail::wire& wire, detail::client_watch& watch, detail::date_cache& date,
              detail::response_buffers& buffers, const base::atomic<bool>& last_ones,

@@ -65,9 +65,9 @@ class server {
         return serve(*listener);
     }
     /// Accepts until shutdown() or close(), which close the listener (it must live until then, or until this
-    /// returns); returns as listen_and_serve. When the
-    /// system is out of descriptors or memory it pauses (5 ms, doubling up to 1 s) and goes on.
-    std::error_code serve(net::tcp_listener& listener) {
+    /// returns); returns as listen_and_serve. When the system is out of descriptors or memory it pauses (5
+    /// ms, doubling up to 1 s) and goes on. Listener: net::tcp_listener, tls::listener.
+    template <class Listener> std::error_code serve(Listener& listener) {
         detail::core_user here(core_, false);
         detail::serving_call until_the_end(core_);
         core_.table.share();
@@ -161,27 +161,33 @@ class server {
     /// A listener that serve() uses; stop_listening closes it.
     class registration {
       public:
-        registration(server& s, net::tcp_listener& l)
+        template <class Listener>
+        registration(server& s, Listener& l)
             : server_(s)
-            , listener_(l) {
+            , listener_(&l)
+            , close_([](void* which) { static_cast<Listener*>(which)->close(); }) {
             std::lock_guard lock(s.mutex_);
             ok_ = !s.stopped_;
-            if (ok_) s.listeners_.push_back(&l);
+            if (ok_) s.listeners_.push_back(this);
         }
+        registration(const registration&) = delete;
+        registration& operator=(const registration&) = delete;
         ~registration() {
             if (!ok_) {
-                listener_.close();
+                close();
                 return;
             }
             sched::no_unwind whatever_happens;
             std::lock_guard lock(server_.mutex_);
-            std::erase(server_.listeners_, &listener_);
+            std::erase(server_.listeners_, this);
         }
+        void close() { close_(listener_); }
         bool ok() const noexcept { return ok_; }
 
       private:
         server& server_;
-        net::tcp_listener& listener_;
+        void* listener_;
+        void (*close_)(void*);
         bool ok_;
     };
 
@@ -203,11 +209,11 @@ class server {
 
     /// Starts the connection's task, which takes the slot over. False: there is no memory; the connection
     /// closes.
-    bool start(net::tcp_stream stream, slot_guard& slot) {
+    template <class Stream> bool start(Stream stream, slot_guard& slot) {
         try {
+            using detail::make_link;
             detail::core_user user(core_, std::exchange(slot.slots, nullptr) != nullptr);
-            auto c = std::make_unique<detail::connection>(
-                core_, std::make_unique<detail::tcp_link>(std::move(stream)));
+            auto c = std::make_unique<detail::connection>(core_, make_link(std::move(stream)));
             core_.accepted.fetch_add(1, std::memory_order_relaxed);
             if (core_.connections.add(*c)) go(detail::connection_task(std::move(user), std::move(c)));
             return true;
@@ -226,12 +232,12 @@ class server {
         for (auto& f : hooks) f();
         core_.stopping.cancel();
         std::lock_guard lock(mutex_);
-        for (net::tcp_listener* l : listeners_) l->close();
+        for (registration* l : listeners_) l->close();
     }
 
     mutex mutex_;
     bool stopped_ = false;                           // guarded by mutex_
-    std::vector<net::tcp_listener*> listeners_;      // guarded by mutex_
+    std::vector<registration*> listeners_;           // guarded by mutex_
     std::vector<std::function<void()>> on_shutdown_; // guarded by mutex_
     detail::core core_;
 };
