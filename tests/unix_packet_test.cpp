@@ -203,6 +203,21 @@ TEST_P(unix_packet, streams_with_descriptors_send_all_and_keep_borders) {
     });
 }
 
+/// A read stops where descriptors came with the bytes, though more bytes are there.
+TEST_P(unix_packet, a_read_that_stops_at_a_border_is_not_the_last) {
+    run([] {
+        auto s = unix_stream::pair();
+        ASSERT_TRUE(s);
+        std::array<std::byte, 16> buffer;
+        auto waits = mpg::spawn([&] { return s->second.read(buffer).value_or(99); });
+        mpg::yield(); // so that the poller knows it
+        ASSERT_TRUE(s->first.write(bytes("x")));
+        EXPECT_EQ(waits.join(), 1u);
+        for (int i = 0; i != 3; ++i) ASSERT_TRUE(send_pipes(s->first, "four", 1));
+        for (int i = 0; i != 3; ++i) EXPECT_EQ(*s->second.read(buffer), 4u);
+    });
+}
+
 /// Whatever happens to a message, no descriptor stays behind.
 TEST_P(unix_packet, no_descriptor_leaks) {
     run([] {

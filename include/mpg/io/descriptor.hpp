@@ -54,6 +54,8 @@ class descriptor {
     void end_nonblocking() noexcept;
 
     bool holds_more = false; // the last read has left data there; the reader's own
+    /// Constant: a read may end short though data is there (Unix streams: where descriptors came with it).
+    bool stops_at_borders = false;
 
     // For the drivers.
 

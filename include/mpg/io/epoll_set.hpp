@@ -69,13 +69,13 @@ class epoll_set {
     epoll_set& operator=(const epoll_set&) = delete;
 
     MPG_NOINLINE outcome open() noexcept {
-        epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
+        epoll_ = sys::os::epoll_create1(EPOLL_CLOEXEC);
         if (epoll_ < 0) return -errno;
-        event_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        event_ = sys::os::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (event_ < 0) return -errno;
         ::epoll_event e{};
         e.events = EPOLLIN | EPOLLET; // an edge for each write: never needs a read
-        return ::epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &e) == 0 ? 0 : -errno;
+        return sys::os::epoll_ctl(epoll_, EPOLL_CTL_ADD, event_, &e) == 0 ? 0 : -errno;
     }
 
     /// A slot with an event for whatever is ready already. errno in e: EPERM for what cannot be waited for
@@ -165,20 +165,20 @@ class epoll_set {
         ::epoll_event e{};
         e.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
         e.data.u64 = pack(s);
-        return ::epoll_ctl(epoll_, what, fd, &e) == 0 ? 0 : -errno;
+        return sys::os::epoll_ctl(epoll_, what, fd, &e) == 0 ? 0 : -errno;
     }
     MPG_NOINLINE outcome wait_leaf(::epoll_event* events, int n, base::nanos until) noexcept {
         base::nanos left = 0;
         if (until != 0 && until != base::never) left = std::max<base::nanos>(until - base::now(), 0);
         if (!coarse_.load(std::memory_order_relaxed)) {
             ::timespec ts{left / 1'000'000'000, left % 1'000'000'000};
-            const int r = ::epoll_pwait2(epoll_, events, n, until == base::never ? nullptr : &ts, nullptr);
+            const int r = sys::os::epoll_pwait2(epoll_, events, n, until == base::never ? nullptr : &ts, nullptr);
             if (r >= 0 || (errno != ENOSYS && errno != EPERM)) return r >= 0 ? r : -errno;
             coarse_.store(
                 true, std::memory_order_relaxed); // before Linux 5.11, and where a filter does not know it
         }
         const base::nanos ms = std::min<base::nanos>((left + 999'999) / 1'000'000, 3'600'000); // rounded up
-        const int r = ::epoll_wait(epoll_, events, n, until == base::never ? -1 : static_cast<int>(ms));
+        const int r = sys::os::epoll_wait(epoll_, events, n, until == base::never ? -1 : static_cast<int>(ms));
         return r >= 0 ? r : -errno;
     }
 

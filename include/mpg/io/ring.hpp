@@ -11,6 +11,12 @@
 
 #include <cstring>
 
+#if !defined(MPG_IO_SYSCALLS) // see syscall.hpp
+namespace mpg::io::sys::os {
+using ::io_uring_enter2;
+} // namespace mpg::io::sys::os
+#endif
+
 namespace mpg::io {
 
 class ring {
@@ -70,7 +76,7 @@ class ring {
     }
     /// Takes what is pending. Several threads may do so at once. The calling thread becomes the submitter.
     outcome submit(bool get_events) noexcept {
-        return ::io_uring_enter2(static_cast<unsigned>(r_.ring_fd), pending(), 0,
+        return sys::os::io_uring_enter2(static_cast<unsigned>(r_.ring_fd), pending(), 0,
                                  get_events ? IORING_ENTER_GETEVENTS : 0u, nullptr, _NSIG / 8);
     }
     /// Takes what is pending and waits for a completion or until then. -ETIME and -EINTR are normal.
@@ -84,7 +90,7 @@ class ring {
             arg.ts = reinterpret_cast<__u64>(&ts);
         }
         arg.sigmask_sz = _NSIG / 8;
-        return ::io_uring_enter2(static_cast<unsigned>(r_.ring_fd), pending(), 1,
+        return sys::os::io_uring_enter2(static_cast<unsigned>(r_.ring_fd), pending(), 1,
                                  IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                                  reinterpret_cast<::sigset_t*>(&arg), sizeof arg);
     }

@@ -16,6 +16,8 @@
 #include <cstdint>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
@@ -52,8 +54,9 @@ constexpr std::size_t clamp(std::size_t n) noexcept { return n < max_transfer ? 
 #else
 namespace mpg::io::sys::os {
 
-using ::accept4, ::bind, ::close, ::connect, ::copy_file_range, ::fcntl, ::fsync, ::getpeername, ::getsockname,
-    ::getsockopt, ::ioctl, ::listen, ::open, ::pipe2, ::ppoll, ::pread, ::pwrite, ::read, ::recv, ::recvmmsg, ::recvmsg, ::send,
+using ::accept4, ::bind, ::close, ::connect, ::copy_file_range, ::epoll_create1, ::epoll_ctl, ::epoll_pwait2,
+    ::epoll_wait, ::eventfd, ::fcntl, ::fsync, ::getpeername, ::getsockname, ::getsockopt, ::ioctl, ::listen, ::open,
+    ::pipe2, ::ppoll, ::pread, ::pwrite, ::read, ::recv, ::recvmmsg, ::recvmsg, ::send,
     ::sendfile, ::sendmmsg, ::sendmsg, ::setsockopt, ::shutdown, ::socket, ::socketpair, ::splice, ::write;
 
 /// How much of a transfer a ring is asked for, and what its completion says.

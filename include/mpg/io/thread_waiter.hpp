@@ -62,7 +62,7 @@ class thread_waiter final : public canceller {
         (void)!::read(fd, &n, sizeof n);
     }
     MPG_NOINLINE static outcome make_event() noexcept {
-        const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        const int fd = sys::os::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         return fd >= 0 ? fd : -errno;
     }
 };

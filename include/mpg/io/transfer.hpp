@@ -22,7 +22,7 @@ inline outcome receive(turn& t, void* to, std::size_t size) {
             const outcome n = sys::recv(t.fd(), to, size, MSG_DONTWAIT);
             const bool filled = n == static_cast<outcome>(clamp(size));
             t.target().holds_more = filled;
-            if (!filled) t.used_up(n == try_again);
+            if (n == try_again || (!filled && !t.target().stops_at_borders)) t.used_up(n == try_again);
             if (n != try_again) return n;
         }
         const outcome n = t.wait(op_code::recv, to, size);

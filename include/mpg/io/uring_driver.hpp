@@ -263,7 +263,7 @@ class uring_driver final : public driver, public canceller {
         return reinterpret_cast<const void*>(::pthread_self());
     }
     MPG_NOINLINE static int make_event() noexcept {
-        const int fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        const int fd = sys::os::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         return fd >= 0 ? fd : -errno;
     }
     static void write_event(int fd) noexcept {

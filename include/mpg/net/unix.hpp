@@ -120,7 +120,10 @@ class unix_stream : public stream_socket {
 
   private:
     friend class unix_listener;
-    using stream_socket::stream_socket;
+    explicit unix_stream(io::descriptor_ptr fd) noexcept
+        : stream_socket(std::move(fd)) {
+        fd_->stops_at_borders = true;
+    }
     static result<unix_stream> connect_to(std::string_view path, sched::cancel_source* cancel) {
         auto fd = detail::connected_to_path(path, SOCK_STREAM, cancel);
         if (!fd) return unexpected(fd.error());
