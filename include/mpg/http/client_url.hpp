@@ -4,10 +4,9 @@
 #include <mpg/http/field.hpp>
 #include <mpg/http/url.hpp>
 #include <mpg/io/result.hpp>
+#include <mpg/net/address.hpp>
 
-#include <charconv>
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -49,12 +48,7 @@ struct client_url {
         for (char c : parts->authority) u.authority += lower(c);
         const std::string_view host = host_without_port(u.authority);
         if (host.empty()) return bad(std::errc::invalid_argument);
-        if (host.size() != u.authority.size()) {
-            const std::string_view port = std::string_view(u.authority).substr(host.size() + 1);
-            std::uint16_t number = 0;
-            const auto [end, e] = std::from_chars(port.data(), port.data() + port.size(), number);
-            if (e != std::errc{} || end != port.data() + port.size()) return bad(std::errc::invalid_argument);
-        }
+        if (!net::split_host_port(u.address())) return bad(std::errc::invalid_argument); // port, brackets
         u.target = parts->path;
         if (parts->query.data()) (u.target += '?') += parts->query;
         return u;

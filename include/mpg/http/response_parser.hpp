@@ -38,7 +38,7 @@ class response_parser final : public message_parser<false> {
     /// bytes: a whole header. False: it is malformed, or announces a body beyond the limit.
     bool parse_head(std::string_view bytes) {
         parse_error_code ec;
-        if (feed_head(bytes, ec) || finish_framing()) return false;
+        if (feed_head(bytes, ec) || finish_framing() || head_.status < 100) return false;
         head_.has_body = !is_done();
         if (head_.has_body && !head_.chunked && !head_.content_length) head_.keep_alive = false;
         return true;
