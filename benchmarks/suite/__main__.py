@@ -31,7 +31,8 @@ def parse_arguments(arguments):
     parser.add_argument("--rivals", default="", metavar="REGEX", help="only rivals whose names match (and mpg)")
     parser.add_argument("--rounds", type=int, help="5, or 3 when quick")
     parser.add_argument("--min-time", type=float, metavar="SECONDS",
-                        help="how long an operation is repeated; servers are measured ten times as long (0.2; quick: 0.03)")
+                        help="how long an operation is repeated (0.2; quick: 0.03); servers are measured ten times "
+                             "as long")
     parser.add_argument("--quick", action="store_true", help="less than three minutes: without the slow cases, "
                         "short, and as many rounds as there is time for")
     parser.add_argument("--against", metavar="REV", help="compare with another commit of mpg instead of with rivals")
@@ -176,7 +177,7 @@ def main(arguments):
         absent["pictures"] = "they need python3-matplotlib"
     print(f"{len(names)} cases, {options.rounds} rounds, rivals: {', '.join(r.name for r in rivals)}\n", flush=True)
 
-    run = Run(rivals, names, options)
+    run, ticks = Run(rivals, names, options), machine.cpu_times()
     interrupted = False
     try:
         run.run()
@@ -192,7 +193,8 @@ def main(arguments):
     head = {
         "date": f"{date:%Y-%m-%d %H:%M}", "machine": about, "command": " ".join(["scripts/bench", *arguments]),
         "rounds": options.rounds, "seconds": options.min_time, "load_before": before,
-        "load_after": machine.load_average(), "absent": absent, "problems": problems,
+        "load_after": machine.load_average(), "steal": machine.steal_since(ticks), "absent": absent,
+        "problems": problems,
         "missing": {r.name: list(dict.fromkeys(split_procs(n)[0] for n in names
                                                if split_procs(n)[0] not in {split_procs(c)[0] for c in r.cases}))
                     for r in rivals[1:]},

@@ -158,7 +158,8 @@ def make_rows(cases, values, floors=None):
                 if used:
                     cpu[rival] = statistics.median(used)
             if rivals:
-                rows.append(Row(name, figure, rivals, cpu, floor and figure.name == "time" and figure.shown(floor) or None))
+                has_floor = floor and figure.name == "time"
+                rows.append(Row(name, figure, rivals, cpu, figure.shown(floor) if has_floor else None))
     return rows
 
 

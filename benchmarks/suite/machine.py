@@ -81,6 +81,17 @@ def load_average():
     return os.getloadavg()[0]
 
 
+def cpu_times():
+    """(ticks that the hypervisor gave to others, all ticks), of all CPUs since the start."""
+    fields = [int(x) for x in (read("/proc/stat") or "cpu 0").splitlines()[0].split()[1:9]]
+    return (fields[7] if len(fields) > 7 else 0), sum(fields)
+
+
+def steal_since(before):
+    stolen, total = (now - then for now, then in zip(cpu_times(), before))
+    return stolen / total if total else 0.0
+
+
 def slug(machine):
     """A name of the machine for a folder: 'xeon-8375c-2cpu'."""
     words = re.sub(r"\(.*?\)|@.*|\b(intel|amd|cpu|processor|\d+-core)\b", " ", machine["cpu"].lower())

@@ -76,7 +76,8 @@ def write_markdown(path, head, rows, pictures):
     facts += [("versions", "; ".join(f"{name}: {version}" for name, version in m["rivals"].items())),
               ("command", f"`{head['command']}`"),
               ("rounds", f"{head['rounds']} interleaved, {head['seconds']} s an operation"),
-              ("load average", f"{head['load_before']:.2f} before, {head['load_after']:.2f} after")]
+              ("load average", f"{head['load_before']:.2f} before, {head['load_after']:.2f} after"),
+              ("stolen", f"{100 * head['steal']:.1f} % of the CPU time, by the hypervisor")]
     lines += table(["", ""], facts) + [""]
     if head["load_before"] > 0.5:
         lines += ["**The machine was not quiet: only ratios of the same run say something.**", ""]

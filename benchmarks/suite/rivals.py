@@ -23,8 +23,8 @@ class Failed(RuntimeError):
 
 def output_of(command, environment=None):
     try:
-        done = subprocess.run(command, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300,
-                              check=False)
+        done = subprocess.run(command, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     except (OSError, subprocess.TimeoutExpired) as e:
         raise Failed(f"{' '.join(map(str, command))}: {e}") from e
     if done.returncode != 0:

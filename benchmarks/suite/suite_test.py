@@ -11,10 +11,10 @@ import report
 import rivals
 from figures import OURS, Figure, make_rows, read_cases
 
-GOOGLE = """{"context": {"num_cpus": 2}, "benchmarks": [{"name": "memory/blocked_task/tasks:10000/procs:1/iterations:1/x",
+GOOGLE = """{"context": {"num_cpus": 2}, "benchmarks": [{"name": "memory/blocked_task/tasks:10000/procs:1/x",
 "family_index": 0, "repetitions": 1, "threads": 1, "iterations": 1, "real_time": 2.5, "cpu_time": 2.0,
 "time_unit": "ms", "bytes": 4381.0}]}"""
-GOOGLE_FAILED = """{"benchmarks": [{"name": "x", "error_occurred": true, "error_message": "the server did not answer"}]}"""
+GOOGLE_FAILED = """{"benchmarks": [{"name": "x", "error_occurred": true, "error_message": "it did not answer"}]}"""
 TWIN = "time,371.4\ncpu,402\n"
 LOAD = "rate,54480.612\ncpu_us,6.18\np99_us,7997.9\nclient_is_bottleneck,0\n"
 WRK = """Running 2s test @ http://127.0.0.1:36461/healthz
@@ -78,7 +78,8 @@ class Parsing(unittest.TestCase):
 
     def test_callgrind(self):
         got = rivals.parse_callgrind(CALLGRIND)
-        self.assertEqual(got, {"": 8929060, "mpg::sched::switch_away": 1931852, "yield_now": 140000, "do_lookup_x": 807062})
+        self.assertEqual(got, {"": 8929060, "mpg::sched::switch_away": 1931852, "yield_now": 140000,
+                               "do_lookup_x": 807062})
         with self.assertRaises(rivals.Failed):
             rivals.parse_callgrind("")
 
@@ -87,7 +88,8 @@ class Parsing(unittest.TestCase):
         self.assertEqual(figures.split_procs("start/first_200"), ("start/first_200", 1))
         self.assertEqual(figures.argument("net/echo/connections:512", "connections"), 512)
         self.assertIsNone(figures.argument("net/echo", "connections"))
-        self.assertEqual(rivals.GOOGLE_SUFFIX.sub("", "a/b:1/procs:2/iterations:1/process_time/real_time"), "a/b:1/procs:2")
+        self.assertEqual(rivals.GOOGLE_SUFFIX.sub("", "a/b:1/procs:2/iterations:1/process_time/real_time"),
+                         "a/b:1/procs:2")
         self.assertTrue(rivals.is_slow("memory/blocked_task/tasks:1000000/procs:1"))
         self.assertFalse(rivals.is_slow("chan/prod_cons/cap:1000/procs:1"))
 
@@ -145,6 +147,7 @@ class Writing(unittest.TestCase):
         rows = make_rows(CASES, VALUES)
         head = {"date": "2026-11-22 10:00", "machine": {"cpu": "a CPU", "cpus": 2, "rivals": {"go": "go1.19"}},
                 "command": "scripts/bench", "rounds": 3, "seconds": 0.2, "load_before": 3.0, "load_after": 0.1,
+                "steal": 0.02,
                 "absent": {"tokio": "not built"}, "problems": ["failed: x of go: it fell"],
                 "missing": {"go": ["select/wide"]}, "commands": {"go": "twins --run x"}}
         with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +161,8 @@ class Writing(unittest.TestCase):
             go = next(line for line in lines if line["case"] == "task/yield" and line["rival"] == "go")
             self.assertEqual((go["median"], go["mpg/rival"]), ("86", "0.128"))
             text = (folder / "r.md").read_text()
-        for wanted in ("absent: tokio: not built", "failed: x of go", "not quiet", "`task/yield`", "`select/wide`",
+        for wanted in ("2.0 % of the CPU", "absent: tokio: not built", "failed: x of go", "not quiet",
+                       "`task/yield`", "`select/wide`",
                        "2.00x  program/sieve/procs:1 time: 100 ms, go 50.0", "![chan](chan.png)", "twins --run x"):
             self.assertIn(wanted, text)
 
