@@ -34,8 +34,8 @@ bool ping_pong(std::size_t capacity) {
 const bool ping_pong_0 = ping_pong(0);
 const bool ping_pong_1 = ping_pong(1);
 
-// One iteration: the same round trip between a task and a thread that is none of the runtime's: each side finds the
-// other one asleep, so this is what waking a thread costs, twice.
+// One iteration: the same round trip between a task and a thread that is none of the runtime's: each side
+// finds the other one asleep, so this is what waking a thread costs, twice.
 const bool wake_thread = bench::operation("wake/thread", [](std::int64_t n, unsigned) {
     mpg::chan<int> ping, pong;
     std::thread other([ping, pong] {

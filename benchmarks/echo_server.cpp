@@ -1,7 +1,8 @@
 // The echo server of the network benchmarks: `echo_server --addr HOST:PORT --procs N`. Twins: twins/go/echo,
 // twins/tokio/src/bin/echo.rs, twins/raw_epoll.
 //
-// A line that begins with b asks it to compute for 1 ms first, one that begins with w to sleep in the kernel for 10 ms.
+// A line that begins with b asks it to compute for 1 ms first, one that begins with w to sleep in the kernel
+// for 10 ms.
 #include <mpg/net.hpp>
 #include <mpg/runtime.hpp>
 #include <mpg/task.hpp>

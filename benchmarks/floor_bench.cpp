@@ -1,5 +1,5 @@
-// What this machine asks for in any case: the operations of which the others are made. Nothing here is the library but
-// the bare switch; suite/floors.csv says how many of them a case is made of, at the least.
+// What this machine asks for in any case: the operations of which the others are made. Nothing here is the
+// library but the bare switch; suite/floors.csv says how many of them a case is made of, at the least.
 #include <benchmark/benchmark.h>
 #include <mpg/fiber/context.hpp>
 
@@ -28,8 +28,8 @@ void locked_operation(benchmark::State& state) {
 }
 BENCHMARK(locked_operation)->Name("floor/locked_operation")->UseRealTime()->MeasureProcessCPUTime();
 
-// One iteration: a value put into or taken from a ring under a spinlock, with a look at who waits and whether it is
-// closed: a channel's fast path, without a channel.
+// One iteration: a value put into or taken from a ring under a spinlock, with a look at who waits and whether
+// it is closed: a channel's fast path, without a channel.
 class ring {
   public:
     bool put(int v) {
@@ -112,8 +112,8 @@ BENCHMARK(clock_read)->Name("floor/clock_read")->UseRealTime()->MeasureProcessCP
 
 // One iteration: one thread wakes another one, which wakes it: two futex wakes and two waits.
 void futex(std::atomic<std::uint32_t>& word, int operation, std::uint32_t value) {
-    ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), operation | FUTEX_PRIVATE_FLAG, value, nullptr,
-              nullptr, 0);
+    ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), operation | FUTEX_PRIVATE_FLAG, value,
+              nullptr, nullptr, 0);
 }
 void wait_until(std::atomic<std::uint32_t>& turn, std::uint32_t wanted) {
     for (std::uint32_t now; (now = turn.load(std::memory_order_acquire)) != wanted;) // pairs with: pass

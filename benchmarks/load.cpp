@@ -8,12 +8,13 @@
 //   first-200   from exec to the first answer, the median of 20 starts
 //   resident    memory with --connections, each of which has made one request and stays open
 //
-//   --request   echo | healthz | burn | block. burn, block: echo, but each 16th line asks the server to compute for
+//   --request   echo | healthz | burn | block. burn, block: echo, but each 16th line asks the server to
+//   compute for
 //               1 ms or to sleep in the kernel for 10 ms; the latencies are those of the others
 //   --connections N   --rate R   --seconds S   --procs N
 //
-// Prints figures, "name,value" a line. With --procs 1 the server has CPU 0 and the client CPU 1, where there are two;
-// with more nothing is confined.
+// Prints figures, "name,value" a line. With --procs 1 the server has CPU 0 and the client CPU 1, where there
+// are two; with more nothing is confined.
 #include "load.hpp"
 #include "server_process.hpp"
 

@@ -1,14 +1,17 @@
-// The client of the network benchmarks: one thread, at most one request outstanding on each connection, as cheap as a
-// client can be (io_uring: multishot receives into provided buffers, sends submitted in batches, one system call a
-// round), so that the server is the bottleneck. It uses nothing of the library under measurement.
+// The client of the network benchmarks: one thread, at most one request outstanding on each connection, as
+// cheap as a client can be (io_uring: multishot receives into provided buffers, sends submitted in batches,
+// one system call a round), so that the server is the bottleneck. It uses nothing of the library under
+// measurement.
 //
 // Two ways to ask:
-//   closed   each connection asks again as soon as its answer is there: the highest rate. Its latencies are those of an
+//   closed   each connection asks again as soon as its answer is there: the highest rate. Its latencies are
+//   those of an
 //            overloaded server and say little.
-//   open     requests fall due at a fixed rate, whatever the server does. A request that is due takes the connection
-//            that has been free for longest; while none is, it waits. Its latency counts from the moment when it was
-//            due, so that a server that stops for a while pays for all that fell due meanwhile (no coordinated
-//            omission), and also those that are never answered count.
+//   open     requests fall due at a fixed rate, whatever the server does. A request that is due takes the
+//   connection
+//            that has been free for longest; while none is, it waits. Its latency counts from the moment when
+//            it was due, so that a server that stops for a while pays for all that fell due meanwhile (no
+//            coordinated omission), and also those that are never answered count.
 // The client says when it was itself the bottleneck: see load_result::client_is_bottleneck().
 #pragma once
 
@@ -37,11 +40,11 @@ struct load_plan {
 };
 
 struct load_result {
-    double requests = 0, seconds = 0;   // answered, in the time that was measured
+    double requests = 0, seconds = 0; // answered, in the time that was measured
     double p50_us = 0, p99_us = 0, p999_us = 0, max_us = 0;
-    double late_p99_us = 0;             // open: from when a request was due and a connection free until it was sent
-    double unanswered = 0;              // open: due, and without an answer five seconds after the end
-    double client_cpu = 0;              // share of one CPU that the client has used; a spinning one uses it all
+    double late_p99_us = 0; // open: from when a request was due and a connection free until it was sent
+    double unanswered = 0;  // open: due, and without an answer five seconds after the end
+    double client_cpu = 0;  // share of one CPU that the client has used; a spinning one uses it all
 
     /// Closed: the client had no idle time left while the server had. Open: it could not keep its own time.
     bool client_is_bottleneck(const load_plan& plan, double server_cpu, unsigned server_procs) const {
@@ -84,8 +87,8 @@ class load {
         std::free(provided_);
     }
 
-    /// Asks as the plan says. `measured`: called when the warm-up is over, and when the measured time is. Throws when a
-    /// connection is closed.
+    /// Asks as the plan says. `measured`: called when the warm-up is over, and when the measured time is.
+    /// Throws when a connection is closed.
     load_result run(const load_plan& plan, const std::function<void()>& measured) {
         plan_ = plan;
         begin_ = clock::now();
@@ -115,8 +118,8 @@ class load {
         r.seconds = std::chrono::duration<double>(now - started).count();
         r.client_cpu /= r.seconds;
         const double requests = r.requests;
-        for (const auto give_up = now + std::chrono::seconds(5); plan.rate > 0 && now < give_up && !all_answered();
-             now = clock::now())
+        for (const auto give_up = now + std::chrono::seconds(5);
+             plan.rate > 0 && now < give_up && !all_answered(); now = clock::now())
             round(now, r);
         r.requests = requests;
         if (plan.rate > 0) count_unanswered(now, r);
@@ -156,7 +159,8 @@ class load {
     }
 
     clock::time_point due(std::int64_t k) const {
-        return begin_ + std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * static_cast<double>(k) / plan_.rate));
+        return begin_ +
+               std::chrono::nanoseconds(static_cast<std::int64_t>(1e9 * static_cast<double>(k) / plan_.rate));
     }
     bool all_answered() const { return due_next_ == due_total_ && free_.size() == connections_.size(); }
 
@@ -191,7 +195,8 @@ class load {
         } else {
             auto left = std::chrono::nanoseconds(std::chrono::milliseconds(1));
             if (due_next_ < due_total_ && !free_.empty())
-                left = std::clamp(std::chrono::nanoseconds(due(due_next_) - now), std::chrono::nanoseconds(0), left);
+                left = std::clamp(std::chrono::nanoseconds(due(due_next_) - now), std::chrono::nanoseconds(0),
+                                  left);
             ::__kernel_timespec t{0, left.count()};
             ::io_uring_cqe* first = nullptr;
             ::io_uring_submit_and_wait_timeout(&ring_, &first, 1, &t, nullptr);
@@ -254,7 +259,8 @@ class load {
         c.missing -= got;
         if (c.missing != 0) return;
         if (now >= from_) r.requests += 1;
-        // Closed: what was asked before the warm-up was over is left out. Open: that is so by when it was due.
+        // Closed: what was asked before the warm-up was over is left out. Open: that is so by when it was
+        // due.
         if (c.asked >= from_ && !c.special) latencies_.push_back(us(now - c.asked));
         c.free_since = now;
         free_.push_back(i);
@@ -263,13 +269,14 @@ class load {
     ::io_uring ring_;
     ::io_uring_buf_ring* provided_ = nullptr;
     std::vector<connection> connections_;
-    std::deque<std::size_t> free_; // connections that wait for no answer, the one that has been so for longest first
+    std::deque<std::size_t>
+        free_; // connections that wait for no answer, the one that has been so for longest first
     std::string_view request_;
     std::size_t answer_;
     std::vector<char> buffers_;
     load_plan plan_;
-    clock::time_point begin_, from_;                // of the run; of what is recorded
-    std::int64_t due_next_ = 0, due_total_ = 0;     // open: the request that falls due next; how many do
+    clock::time_point begin_, from_;            // of the run; of what is recorded
+    std::int64_t due_next_ = 0, due_total_ = 0; // open: the request that falls due next; how many do
     std::int64_t sent_ = 0;
     std::vector<float> latencies_, late_;
 };

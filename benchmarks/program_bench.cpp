@@ -78,8 +78,8 @@ std::int64_t fib_node(std::int64_t n) {
 const bool fib_join = bench::program(
     "program/fib_join", [](unsigned) { expect(fib_node(27), 196'418); }, 2 * 317'811 - 1);
 
-// All solutions of the queens' problem on a board of 11 by 11: a task for each queen that can be placed, joined by the
-// one that placed the queen of the row before. Columns and diagonals under attack are bits.
+// All solutions of the queens' problem on a board of 11 by 11: a task for each queen that can be placed,
+// joined by the one that placed the queen of the row before. Columns and diagonals under attack are bits.
 constexpr unsigned board = 11;
 std::int64_t queens(unsigned row, unsigned columns, unsigned left, unsigned right) {
     if (row == board) return 1;

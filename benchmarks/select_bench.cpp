@@ -16,8 +16,7 @@
 
 namespace {
 
-template <std::size_t... I>
-void select_ready(std::int64_t n, std::index_sequence<I...>) {
+template <std::size_t... I> void select_ready(std::int64_t n, std::index_sequence<I...>) {
     std::array<mpg::chan<int>, sizeof...(I)> c{(static_cast<void>(I), mpg::chan<int>(1))...};
     c[0].send(0);
     for (std::int64_t k = 0; k < n; ++k)
@@ -43,8 +42,7 @@ const bool ready_2 = ready<2>();
 const bool ready_8 = ready<8>();
 const bool ready_64 = ready<64>();
 
-template <std::size_t... I>
-void select_blocking(std::int64_t n, std::index_sequence<I...>) {
+template <std::size_t... I> void select_blocking(std::int64_t n, std::index_sequence<I...>) {
     std::array<mpg::chan<int>, sizeof...(I)> c;
     mpg::go([c, n] {
         for (std::int64_t k = 0; k < n; ++k) c[static_cast<std::size_t>(k) % sizeof...(I)].send(1);
@@ -53,8 +51,8 @@ void select_blocking(std::int64_t n, std::index_sequence<I...>) {
         mpg::select(mpg::on_recv(c[I], [](std::optional<int> v) { benchmark::DoNotOptimize(v); })...);
 }
 
-// One iteration: one item from a producer, which sends on N unbuffered channels in turn, to a consumer, which selects
-// among them.
+// One iteration: one item from a producer, which sends on N unbuffered channels in turn, to a consumer, which
+// selects among them.
 template <std::size_t N> bool blocking() {
     return bench::operation("select/blocking/cases:" + std::to_string(N), [](std::int64_t n, unsigned) {
         select_blocking(n, std::make_index_sequence<N>());
@@ -64,8 +62,8 @@ const bool blocking_2 = blocking<2>();
 const bool blocking_8 = blocking<8>();
 const bool blocking_64 = blocking<64>();
 
-// One iteration: one item from a producer to a consumer over an unbuffered channel; the consumer selects between the
-// receive and a time-out of an hour.
+// One iteration: one item from a producer to a consumer over an unbuffered channel; the consumer selects
+// between the receive and a time-out of an hour.
 const bool timeout = bench::operation("select/timeout", [](std::int64_t n, unsigned) {
     mpg::chan<int> c;
     mpg::go([c, n] {

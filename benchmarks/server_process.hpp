@@ -16,9 +16,9 @@
 #include <spawn.h>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <system_error>
 #include <unistd.h>
 #include <vector>
 
@@ -70,7 +70,8 @@ class server_process {
         if (pid_ < 0) return;
         ::kill(-pid_, SIGKILL);
         ::waitpid(pid_, nullptr, 0);
-        while (::waitpid(-pid_, nullptr, 0) > 0) {} // its children are ours now, see main()
+        while (::waitpid(-pid_, nullptr, 0) > 0) {
+        } // its children are ours now, see main()
     }
 
     /// Connects as soon as somebody listens. -1: the server has not started, or has ended.
@@ -159,7 +160,5 @@ inline std::string ask(int fd, std::string_view request, char last) {
     } while (answer.back() != last);
     return answer;
 }
-
-
 
 } // namespace bench

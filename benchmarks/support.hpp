@@ -43,15 +43,15 @@ template <class Body> void measure(benchmark::State& state, mpg::options o, Body
     });
 }
 
-/// $MPG_BENCH_ITERATIONS: an operation runs so often and no more, for tools that count instead of taking time; 0 when
-/// it is not set.
+/// $MPG_BENCH_ITERATIONS: an operation runs so often and no more, for tools that count instead of taking
+/// time; 0 when it is not set.
 inline std::int64_t fixed_iterations() {
     const char* given = std::getenv("MPG_BENCH_ITERATIONS");
     return given ? std::atoll(given) : 0;
 }
 
-/// Registers `name/procs:N` for each number of Ps. prepare: what must stand before the clock starts, and stands until
-/// it has stopped; body: void(its result&, std::int64_t n, unsigned procs), n iterations.
+/// Registers `name/procs:N` for each number of Ps. prepare: what must stand before the clock starts, and
+/// stands until it has stopped; body: void(its result&, std::int64_t n, unsigned procs), n iterations.
 template <class Prepare, class Body> bool operation(const std::string& name, Prepare prepare, Body body) {
     for (unsigned n : all_procs) {
         auto run = [=](benchmark::State& state) {

@@ -81,10 +81,23 @@ def parse_callgrind(text):
 def short_function(text):
     """'???:void mpg::f<int>(int)'2 [/a/program]' -> 'mpg::f'"""
     text = re.sub(r"\s*\[[^\]]*\]|'\d+", "", text).partition(":")[2]
+    if text.startswith("_ZN"):  # too long for callgrind's demangler
+        return "::".join(mangled_names(text[3:])) or text
     text = text.replace("(anonymous namespace)::", "")
     while (shorter := re.sub(r"<[^<>]*>", "", text)) != text:
         text = shorter
-    return text.split("(")[0].split()[-1] if text.split("(")[0].split() else text
+    words = text.split("(")[0].split()
+    return words[-1] if words else text
+
+
+def mangled_names(text):
+    """'3mpg5sched3runIZ...' -> ['mpg', 'sched', 'run']"""
+    names = []
+    while found := re.match(r"\d+", text):
+        length = int(found.group())
+        names.append(text[found.end():found.end() + length])
+        text = text[found.end() + length:]
+    return [name for name in names if not name.startswith("_GLOBAL_")]
 
 
 GOOGLE_FIELDS = {"family_index", "per_family_instance_index", "repetitions", "repetition_index", "threads",

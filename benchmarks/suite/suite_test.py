@@ -38,6 +38,7 @@ Ir                file:function
 969,256 (10.86%)  ???:mpg::sched::switch_away(mpg::sched::machine*, void (*)(void*) noexcept) [/work/task_bench]
 962,596 (10.78%)  ???:mpg::sched::switch_away(mpg::sched::machine*, void (*)(void*) noexcept)'2 [/work/task_bench]
 807,062 ( 9.04%)  ./elf/./elf/dl-lookup.c:do_lookup_x [/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2]
+7,040 ( 0.01%)  ???:_ZN3mpg6selectIJNS_8channels9recv_caseIRNS_4chanIiEEZN12_GLOBAL__N_1 [/work/x]
 140,000 ( 1.57%)  ???:void (anonymous namespace)::yield_now<a<b>, c>(int)::{lambda(void*)#1}::_FUN(void*) [/work/x]
 """
 CASES = {"task/yield": [Figure("time", "ns", {1: 10.0, 2: 10.0})],
@@ -79,7 +80,7 @@ class Parsing(unittest.TestCase):
     def test_callgrind(self):
         got = rivals.parse_callgrind(CALLGRIND)
         self.assertEqual(got, {"": 8929060, "mpg::sched::switch_away": 1931852, "yield_now": 140000,
-                               "do_lookup_x": 807062})
+                               "do_lookup_x": 807062, "mpg::select": 7040})
         with self.assertRaises(rivals.Failed):
             rivals.parse_callgrind("")
 

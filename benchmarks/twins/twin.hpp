@@ -3,8 +3,8 @@
 //   twin --list                        names, one a line
 //   twin --run NAME --min-time 0.5     measures that case and prints its figures, "name,value" a line
 //
-// An operation runs with growing n until it takes --min-time, as testing.B and Google Benchmark do it; a program runs
-// once. Figures: time and cpu (of the whole process), in ns an iteration.
+// An operation runs with growing n until it takes --min-time, as testing.B and Google Benchmark do it; a
+// program runs once. Figures: time and cpu (of the whole process), in ns an iteration.
 #pragma once
 
 #include <chrono>
@@ -45,7 +45,8 @@ inline void measure(const benchmark& b, double min_seconds) {
             std::printf("time,%g\ncpu,%g\n", took * 1e9 / count, (cpu_ns() - cpu_before) / count);
             return;
         }
-        n = took > min_seconds / 10 ? static_cast<std::int64_t>(1.4 * count * min_seconds / took) + 1 : n * 10;
+        n = took > min_seconds / 10 ? static_cast<std::int64_t>(1.4 * count * min_seconds / took) + 1
+                                    : n * 10;
     }
 }
 

@@ -1,6 +1,6 @@
-// nginx as a health server: `health_nginx --addr HOST:PORT --procs N` writes a configuration and becomes nginx with so
-// many workers (0: one a CPU). As its operators run it, but that nothing is logged and a connection may ask for ever.
-// To write the configuration costs a tenth of a millisecond of its start.
+// nginx as a health server: `health_nginx --addr HOST:PORT --procs N` writes a configuration and becomes
+// nginx with so many workers (0: one a CPU). As its operators run it, but that nothing is logged and a
+// connection may ask for ever. To write the configuration costs a tenth of a millisecond of its start.
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -14,14 +14,18 @@ int main(int argc, char** argv) {
     const int fd = ::mkstemp(name);
     if (fd < 0) return std::perror("mkstemp"), 1;
     const std::string configuration =
-        "daemon off;\nworker_processes " + workers + ";\npid " + name + ".pid;\nerror_log stderr crit;\n"
+        "daemon off;\nworker_processes " + workers + ";\npid " + name +
+        ".pid;\nerror_log stderr crit;\n"
         "events { worker_connections 8192; use epoll; }\n"
         "http {\n"
         "  access_log off;\n  keepalive_requests 1000000000;\n"
-        "  server {\n    listen " + address + " reuseport backlog=4096;\n"
+        "  server {\n    listen " +
+        address +
+        " reuseport backlog=4096;\n"
         "    location = /healthz {\n      default_type application/json;\n"
         "      return 200 '{\"status\":\"ok\",\"timestamp\":$msec}';\n    }\n  }\n}\n";
-    if (::write(fd, configuration.data(), configuration.size()) != static_cast<::ssize_t>(configuration.size()))
+    if (::write(fd, configuration.data(), configuration.size()) !=
+        static_cast<::ssize_t>(configuration.size()))
         return std::perror("write"), 1;
     ::close(fd);
     ::setenv("PATH", "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/sbin:/bin", 1);

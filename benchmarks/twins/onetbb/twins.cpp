@@ -1,8 +1,8 @@
-// The twins of the benchmarks in oneTBB: the fork-join ones, which are all that it has; its tasks cannot wait for a
-// channel, a timer or a peer. Same names, same definitions. How the program is used: twin.hpp.
+// The twins of the benchmarks in oneTBB: the fork-join ones, which are all that it has; its tasks cannot wait
+// for a channel, a timer or a peer. Same names, same definitions. How the program is used: twin.hpp.
 //
-// An advantage of this rival: the last child of a node is called, not spawned, and a task is a record without a stack
-// of its own, as an expert in it would write it.
+// An advantage of this rival: the last child of a node is called, not spawned, and a task is a record without
+// a stack of its own, as an expert in it would write it.
 #include "../twin.hpp"
 
 #include <tbb/global_control.h>

@@ -1,5 +1,5 @@
-// The floor of the echo benchmarks: an edge-triggered epoll loop on one thread, without a runtime, without a task, with
-// nothing that a program could be written in. `echo_raw_epoll --addr HOST:PORT --procs 1`.
+// The floor of the echo benchmarks: an edge-triggered epoll loop on one thread, without a runtime, without a
+// task, with nothing that a program could be written in. `echo_raw_epoll --addr HOST:PORT --procs 1`.
 #include <arpa/inet.h>
 #include <cerrno>
 #include <cstdio>
@@ -25,7 +25,8 @@ void watch(int poller, int fd, unsigned events) {
     if (::epoll_ctl(poller, EPOLL_CTL_ADD, fd, &e) != 0) fail("epoll_ctl");
 }
 
-// The peer has at most one short line outstanding, so a write never meets a full buffer: whoever sends more is let go.
+// The peer has at most one short line outstanding, so a write never meets a full buffer: whoever sends more
+// is let go.
 void echo(int fd) {
     char buffer[4096];
     for (;;) {
@@ -35,7 +36,8 @@ void echo(int fd) {
             ::close(fd);
             return;
         }
-        if (n < static_cast<::ssize_t>(sizeof buffer)) return; // nothing was left: edges tell of what comes later
+        if (n < static_cast<::ssize_t>(sizeof buffer))
+            return; // nothing was left: edges tell of what comes later
     }
 }
 
