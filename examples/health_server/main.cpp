@@ -38,6 +38,8 @@ namespace {
 
 using std::chrono::nanoseconds;
 
+constexpr std::chrono::seconds answer_within{30};
+
 struct settings {
     std::string addr = ":8080";
     nanoseconds drain_timeout = std::chrono::seconds(3);
@@ -154,6 +156,7 @@ void add_handlers(mpg::http::server& server, const std::atomic<bool>& ready) {
             (void)res.status(400).write("ms: not a number of milliseconds up to an hour\n");
             return;
         }
+        res.set_write_deadline(mpg::clock::now() + std::chrono::milliseconds(*ms) + answer_within);
         // A client that goes away, or a server that is closed, ends the wait.
         mpg::select(mpg::on_timeout(std::chrono::milliseconds(*ms), [] {}), mpg::on_done(req.ctx(), [] {}));
         (void)res.write("done\n");
@@ -171,6 +174,7 @@ int serve(const settings& s) {
     std::atomic<bool> ready{true};
     mpg::http::server server({
         .read_timeout = std::chrono::seconds(30),
+        .write_timeout = answer_within, // a client that does not read holds nothing for longer
         .idle_timeout = std::chrono::seconds(75),
     });
     add_handlers(server, ready);

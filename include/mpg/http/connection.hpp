@@ -246,6 +246,11 @@ class connection final : public registry::entry {
             traced.reset();
         }
         watch.stop();
+        if (res.deadline_moved_ && !gone_ && core_.options.write_timeout.count() == 0) {
+            const bool failed = static_cast<bool>(wire_.send());
+            below().set_write_deadline(std::nullopt);
+            if (failed) return false;
+        }
         if (!res.keep_alive_) {
             linger_ = !body.ended() || !wire_.in().empty();
             return false;

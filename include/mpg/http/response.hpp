@@ -114,6 +114,13 @@ class response {
         return sent(wire_.send());
     }
 
+    /// Until when the rest of this response must have been sent, in place of server_options::write_timeout; nullopt:
+    /// for ever. For handlers that take long by their nature. Does not wait.
+    void set_write_deadline(std::optional<time_point> when) {
+        deadline_moved_ = true;
+        wire_.below().set_write_deadline(when);
+    }
+
     /// Takes the connection over: the server forgets it, and what was written to this response is dropped.
     /// Deadlines are cleared. Throws std::logic_error after a flush, and when called twice.
     hijacked hijack() {
@@ -304,7 +311,7 @@ class response {
     int status_ = 200;
     bool head_only_, keep_alive_;
     int minor_;
-    bool committed_ = false, chunked_ = false, hijacked_ = false, own_date_ = false;
+    bool committed_ = false, chunked_ = false, hijacked_ = false, deadline_moved_ = false, own_date_ = false;
 };
 
 } // namespace mpg::http

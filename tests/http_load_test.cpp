@@ -1,0 +1,229 @@
+// A server under clients that mean harm, or are many: what it holds has bounds, others are served meanwhile, and nothing
+// is left. $MPG_TEST_LOAD: how many connections; scripts/soak MINUTES load has 10,000.
+//
+// ctest: timeout:300
+#include "http_support.hpp"
+
+#include <mpg/context.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <sys/resource.h>
+#include <vector>
+
+using namespace mpg::test;
+using namespace std::chrono_literals;
+using mpg::http::request;
+using mpg::http::response;
+
+struct http_load : with_pollers {
+    /// As many as asked for, and as there are descriptors for both ends.
+    static std::size_t connections() {
+        const char* given = std::getenv("MPG_TEST_LOAD");
+        ::rlimit files;
+        ::getrlimit(RLIMIT_NOFILE, &files);
+        files.rlim_cur = files.rlim_max;
+        ::setrlimit(RLIMIT_NOFILE, &files);
+        const std::size_t wanted = given ? std::strtoull(given, nullptr, 10) : 400;
+        return std::min<std::size_t>(wanted, (files.rlim_cur - 100) / 2);
+    }
+};
+MPG_TEST_IO(http_load);
+
+namespace {
+
+std::size_t resident_bytes() {
+    std::ifstream statm("/proc/self/statm");
+    std::size_t size = 0, resident = 0;
+    statm >> size >> resident;
+    return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+void add_handlers(live_server& s) {
+    s->handle("GET /ok", [](request&, response& res) { (void)res.write("ok"); });
+    s->handle("POST /count", [](request& req, response& res) {
+        std::array<std::byte, 4096> buffer;
+        std::size_t n = 0;
+        while (auto got = req.body().read(buffer)) {
+            if (*got == 0) return void(res.write(std::to_string(n)));
+            n += *got;
+        }
+        (void)res.status(400).write("broken");
+    });
+    s->handle("GET /endless", [](request&, response& res) {
+        const std::string part(16 << 10, 'e');
+        while (res.write(part)) {
+        }
+    });
+}
+
+std::vector<mpg::net::tcp_stream> connect_many(const mpg::net::endpoint& to, std::size_t n, std::string_view first) {
+    std::vector<mpg::net::tcp_stream> all;
+    for (std::size_t i = 0; i != n; ++i) {
+        auto c = mpg::net::tcp_stream::connect(to);
+        if (!c || (!first.empty() && !c->write(bytes(first)))) return all;
+        all.push_back(std::move(*c));
+    }
+    return all;
+}
+
+bool drained(live_server& s) {
+    return eventually([&] {
+        const auto n = s->connections();
+        return n.active + n.idle == 0;
+    });
+}
+
+} // namespace
+
+TEST_P(http_load, idle_connections_are_cheap_and_others_are_served) {
+    const std::size_t n = connections();
+    run([n] {
+        mpg::http::server_options o;
+        o.idle_timeout = 10min;
+        live_server s(o);
+        add_handlers(s);
+        s.start();
+        std::vector<http_peer> warm;
+        for (int i = 0; i != 20; ++i) warm.emplace_back(s.address());
+        for (auto& p : warm) EXPECT_EQ(p.get("/ok").status, 200);
+        const std::size_t before = resident_bytes();
+        auto idle = connect_many(s.address(), n, "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n");
+        ASSERT_EQ(idle.size(), n);
+        for (auto& c : idle) {
+            std::array<std::byte, 512> buffer;
+            ASSERT_TRUE(c.read(buffer));
+        }
+        ASSERT_TRUE(eventually([&] { return s->connections().idle == n + warm.size(); }));
+        const double each = static_cast<double>(resident_bytes() - std::min(before, resident_bytes())) /
+                            static_cast<double>(n);
+        std::cout << n << " idle connections, " << each / 1024 << " KiB each, with the client's end\n";
+        EXPECT_LT(each, 48 << 10) << "stacks that handlers have used are given back a little later";
+        for (auto& p : warm) EXPECT_EQ(p.get("/ok").status, 200);
+        const auto m = mpg::http::to_prometheus(s->stats());
+        EXPECT_NE(m.find("http_server_connections{state=\"idle\"} "), std::string::npos);
+        auto soon = mpg::with_timeout(mpg::context::background(), 60s);
+        EXPECT_FALSE(s->shutdown(soon));
+        for (auto& c : idle) {
+            std::byte one;
+            EXPECT_EQ(c.read(std::span(&one, 1)), 0u);
+        }
+    });
+}
+
+/// Whoever drips a header, dawdles with a body, does not read, or sends rubbish: all at once, and all are let go.
+TEST_P(http_load, hostile_clients_are_let_go) {
+    const std::size_t n = std::max<std::size_t>(connections() / 8, 5);
+    run([n] {
+        mpg::http::server_options o;
+        o.read_header_timeout = o.read_timeout = o.write_timeout = 800ms;
+        live_server s(o);
+        add_handlers(s);
+        s.start();
+        std::vector<std::vector<mpg::net::tcp_stream>> groups;
+        for (std::string_view first :
+             {"", "GET /ok HTTP/1.1\r\nHost: a\r\nX-", "POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx",
+              "POST /count HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+              "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n", "\x16\x03\x01 no HTTP at all\r\n\r\n",
+              "GET / HTTP/9.9\r\n\r\n"}) {
+            groups.push_back(connect_many(s.address(), n, first));
+            ASSERT_EQ(groups.back().size(), n);
+        }
+        std::atomic<bool> ends{false};
+        auto drips = mpg::spawn([&] { // a byte now and then is no progress
+            while (!ends) {
+                for (auto& c : groups[1]) (void)c.write(bytes("a"));
+                mpg::sleep_for(20ms);
+            }
+        });
+        http_peer honest = s.connect();
+        for (int i = 0; i != 50; ++i) {
+            EXPECT_EQ(honest.get("/ok").status, 200) << i;
+            mpg::sleep_for(2ms);
+        }
+        honest.close();
+        EXPECT_TRUE(drained(s)) << "without their help: their ends are open still";
+        ends = true;
+        drips.join();
+        EXPECT_EQ(s.connect().get("/ok").status, 200);
+        const auto st = s->stats();
+        EXPECT_GE(st.refused, 2 * n);
+        EXPECT_EQ(st.in_flight(), 0u);
+    });
+}
+
+TEST_P(http_load, connections_one_after_another_leave_nothing) {
+    const std::size_t n = connections();
+    run([n] {
+        live_server s;
+        add_handlers(s);
+        s.start();
+        const std::size_t before = detail::descriptors().size();
+        for (std::size_t i = 0; i != n; ++i) {
+            http_peer p = s.connect();
+            ASSERT_EQ(p.get("/ok", "Connection: close\r\n").status, 200) << i;
+            ASSERT_TRUE(p.ends());
+        }
+        EXPECT_TRUE(drained(s));
+        EXPECT_EQ(s->stats().connections_accepted, n);
+        EXPECT_LE(detail::descriptors().size(), before + 1);
+    });
+}
+
+/// The limit holds, and who waits for a place gets one.
+TEST_P(http_load, no_more_connections_than_allowed) {
+    const std::size_t n = std::max<std::size_t>(connections() / 4, 10);
+    run([n] {
+        mpg::http::server_options o;
+        o.max_connections = n / 2;
+        live_server s(o);
+        add_handlers(s);
+        s.start();
+        std::atomic<std::size_t> served{0}, most{0};
+        std::vector<mpg::task<void>> all;
+        for (std::size_t i = 0; i != n; ++i)
+            all.push_back(mpg::spawn([&] {
+                http_peer p = s.connect();
+                served += p.get("/ok").status == 200;
+                const auto c = s->connections();
+                for (std::size_t now = c.active + c.idle, m = most; now > m && !most.compare_exchange_weak(m, now);) {
+                }
+            }));
+        for (auto& t : all) t.join();
+        EXPECT_EQ(served, n);
+        EXPECT_LE(most, n / 2);
+    });
+}
+
+TEST_P(http_load, a_handler_may_move_its_write_deadline) {
+    run([] {
+        for (const auto limit : {100ms, 0ms}) {
+            mpg::http::server_options o;
+            o.write_timeout = limit;
+            live_server s(o);
+            s->handle("GET /slow", [](request& req, response& res) {
+                const auto own = req.query("own").value_or("");
+                if (own == "late") res.set_write_deadline(mpg::clock::now() + 1h);
+                if (own == "soon") res.set_write_deadline(mpg::clock::now());
+                if (own == "none") res.set_write_deadline(std::nullopt);
+                mpg::sleep_for(150ms);
+                (void)res.write("slow");
+            });
+            s->handle("GET /shut", [](request&, response& res) {
+                res.set_write_deadline(mpg::clock::now() + 1h);
+                (void)res.write("x");
+            });
+            s.start();
+            http_peer p = s.connect();
+            for (const char* own : {"late", "none"}) EXPECT_EQ(p.get(std::string("/slow?own=") + own).body, "slow");
+            EXPECT_EQ(p.get("/shut").body, "x");
+            EXPECT_EQ(p.get("/slow").status, limit == 0ms ? 200 : 0) << "the next request has the server's again";
+            EXPECT_EQ(s.connect().get("/slow?own=soon").status, 0);
+        }
+    });
+}
