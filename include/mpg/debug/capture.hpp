@@ -221,9 +221,8 @@ class capturer {
         errno = saved;
     }
     static void fill(capture_slot& s, const ::ucontext_t& context) noexcept {
-        if (s.thread != static_cast<int>(::syscall(SYS_gettid))) return;
-        std::uint32_t w = capture_slot::requested;
-        // acquire: pairs with ask.
+        std::uint32_t w = s.word.load(std::memory_order_acquire); // pairs with: ask
+        if (w != capture_slot::requested || s.thread != static_cast<int>(::syscall(SYS_gettid))) return;
         if (!s.word.compare_exchange_strong(w, capture_slot::filling, std::memory_order_acq_rel)) return;
         s.registers = registers_of(context);
         s.base = s.registers.sp() & ~std::uint64_t{7};
