@@ -65,6 +65,7 @@ set(MPG_HEADERS
     include/mpg/fiber/execution.hpp
     include/mpg/fiber/stack_pool.hpp
     include/mpg/http.hpp
+    include/mpg/http/answers.hpp
     include/mpg/http/body.hpp
     include/mpg/http/client.hpp
     include/mpg/http/client_exchange.hpp

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mpg/base/clock.hpp>
+#include <mpg/http/answers.hpp>
 #include <mpg/http/body.hpp>
 #include <mpg/http/client_watch.hpp>
 #include <mpg/http/core.hpp>
@@ -18,7 +19,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
 #include <memory>
 #include <string>
@@ -269,7 +269,10 @@ class connection final : public registry::entry {
             throw;
         } catch (...) {
             x.counters.exceptions.add();
-            report(req, std::current_exception());
+            if (core_.on_exception)
+                core_.on_exception(req, std::current_exception());
+            else
+                report(req, std::current_exception());
         }
         if (gone_ || res.committed_) return false;
         res.buffers_.fields.clear();
@@ -281,49 +284,7 @@ class connection final : public registry::entry {
         return true;
     }
 
-    void report(const request& req, std::exception_ptr thrown) const {
-        if (core_.on_exception) return core_.on_exception(req, std::move(thrown));
-        std::string what = "not a std::exception";
-        try {
-            std::rethrow_exception(std::move(thrown));
-        } catch (const std::exception& e) {
-            what = e.what();
-        } catch (...) {
-        }
-        std::fprintf(stderr, "http: the handler of \"%.*s\" threw: %s\n",
-                     static_cast<int>(req.pattern().size()), req.pattern().data(), what.c_str());
-    }
-
     // ---- answers of our own ----
-
-    /// Status and phrase, also as the body.
-    static void say(response& res, int status) {
-        res.status(status).header("Content-Type", "text/plain; charset=utf-8");
-        std::string text = std::to_string(status);
-        ((text += ' ') += reason_phrase(status)) += '\n';
-        (void)res.write(text);
-    }
-
-    static void redirect(response& res, const exchange& x, std::string_view path) {
-        std::string location;
-        encode_path_to(location, path);
-        if (!x.parts.query.empty()) (location += '?') += x.parts.query;
-        res.header("Location", location);
-        say(res, 301);
-    }
-
-    static void not_found(response& res, const exchange& x, const routes& table, std::string_view host) {
-        if (x.parts.path == "*") return; // OPTIONS *: the server is there
-        if (x.head.method != "CONNECT" && !x.parts.path.empty() && x.parts.path.back() != '/' &&
-            table.has_subtree(x.head.method, host, x.parts.path)) {
-            std::string with_slash;
-            decode_to(with_slash, x.parts.path);
-            return redirect(res, x, with_slash += '/');
-        }
-        const std::string allowed = table.allowed(host, x.parts.path);
-        if (!allowed.empty()) res.header("Allow", allowed);
-        say(res, allowed.empty() ? 404 : 405);
-    }
 
     /// Answers what is no request and ends the connection. Always false.
     bool refuse(exchange& x, int status) {
