@@ -190,6 +190,15 @@ class Rival:
         script = 'strip -o "$0.stripped" "$0" && stat --printf="bytes,%s\\n" "$0.stripped"'
         self.commands[name] = lambda seconds: (["sh", "-c", script, program], parse_figures)
 
+    def add_cost(self, root):
+        """What one translation unit that includes <mpg/mpg.hpp> costs."""
+        compiler = f'echo "#include <mpg/mpg.hpp>" | c++ -std=c++20 -O0 -I"{root}/include" -x c++ -'
+        begin, end = "begin=$(date +%s%N)", 'echo "time,$(($(date +%s%N) - begin))"'
+        scripts = {"cost/lines": f'echo "lines,$({compiler} -E -P | grep -c .)"',
+                   "cost/compile": f"{begin}; {compiler} -c -o /dev/null && {end}"}
+        for name, script in scripts.items():
+            self.commands[name] = lambda seconds, s=script: (["sh", "-c", s], parse_figures)
+
     def _add_load(self, name, procs, load, options, server, parse, named=True):
         full = f"{name}/procs:{procs}" if named else name
         self.commands[full] = lambda seconds: (
@@ -225,6 +234,7 @@ def our_rival(build, name=OURS, has_wrk=True):
         rival.add_size("start/size/health_server", server)
     if executable(build / "examples/01_hello_tasks"):
         rival.add_size("start/size/hello", build / "examples/01_hello_tasks")
+    rival.add_cost(build.parents[1])
     return rival
 
 
