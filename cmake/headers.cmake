@@ -149,6 +149,7 @@ set(MPG_HEADERS
     include/mpg/sched/go.hpp
     include/mpg/sched/idle.hpp
     include/mpg/sched/idle_list.hpp
+    include/mpg/sched/latency.hpp
     include/mpg/sched/machine.hpp
     include/mpg/sched/monitor.hpp
     include/mpg/sched/no_suspend.hpp
@@ -166,6 +167,7 @@ set(MPG_HEADERS
     include/mpg/sched/scheduler.hpp
     include/mpg/sched/sleep.hpp
     include/mpg/sched/stack_trim.hpp
+    include/mpg/sched/stall.hpp
     include/mpg/sched/stop.hpp
     include/mpg/sched/switch.hpp
     include/mpg/sched/task.hpp

@@ -127,6 +127,8 @@ class runtime {
         for (auto& p : rt.ps) {
             s.tasks_created += p->created.load(std::memory_order_relaxed);
             s.steals += p->steals.load(std::memory_order_relaxed);
+            for (std::size_t i = 0; i < latency_histogram::size; ++i)
+                s.sched_latency.counts[i] += p->latency[i].load(std::memory_order_relaxed);
         }
         sched::for_each_task(rt, [&](sched::task& t) {
             switch (t.get_state()) {
@@ -153,6 +155,7 @@ class runtime {
         s.poller_reason = rt.poller_reason;
         s.stack_bytes_mapped = rt.stacks.mapped_bytes();
         s.stack_bytes_resident_estimate = rt.stacks.touched_slots() * fiber::stack_pool::page;
+        s.stalls = rt.stalls.load(std::memory_order_relaxed);
         s.dropped_exceptions = rt.dropped_exceptions.load(std::memory_order_relaxed);
         return s;
     }

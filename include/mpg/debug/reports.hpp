@@ -17,8 +17,18 @@ inline std::string fatal_site(const void* code) {
     return out;
 }
 
+inline std::string stack_of_running(sched::runtime_state& rt, sched::machine& m, std::uint64_t id) {
+    snapshot unused;
+    const std::vector<capture> none;
+    bool whole = false;
+    const call_stack frames = photographer(rt, unused, none).of_running(m, id, whole);
+    if (frames.empty()) return {};
+    symbolizer symbols;
+    return task_writer(symbols).stack(frames, whole, "");
+}
+
 inline const bool reports_installed = [] {
-    sched::the_report_writer() = {&fatal_tasks, &fatal_site};
+    sched::the_report_writer() = {&fatal_tasks, &fatal_site, &stack_of_running};
     return true;
 }();
 

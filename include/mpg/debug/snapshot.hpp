@@ -108,6 +108,28 @@ class photographer {
         ask_running();
     }
 
+    /// The stack of task id, which is m's current one. Empty: it is not, or it could not be had.
+    call_stack of_running(sched::machine& m, std::uint64_t id, bool& whole) {
+        capture c;
+        bool have = false;
+        const int tid = m.tid.load(std::memory_order_relaxed);
+        constexpr ::timespec moment{0, 200'000};
+        const base::nanos until = base::now() + 1'000'000'000;
+        // It may be frozen or thawed meanwhile: again.
+        for (bool first = true; !have && (first || base::now() < until); first = false) {
+            if (!first) ::nanosleep(&moment, nullptr);
+            if (m.frozen_at.load(std::memory_order_relaxed))
+                have = capture_frozen(m, c);
+            else if (capture_in_syscall(m, tid, c))
+                have = true;
+            else if (capture_slot* s = capturer::instance().ask(tid))
+                have = capturer::instance().await(s, base::now() + 200'000'000, c) && !c.bytes.empty();
+        }
+        frames_.clear();
+        if (have && c.task == id && !c.bytes.empty()) whole = unwinder_.unwind(c.registers, c.stack(), frames_);
+        return frames_;
+    }
+
   private:
     static constexpr std::size_t batch = 1024;
     struct look_at {

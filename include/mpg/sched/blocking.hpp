@@ -106,6 +106,7 @@ class blocking_section {
             }
         }
         t->set_state(task_state::runnable);
+        sample_ready(nullptr, *t);
         switch_away(
             m, t,
             [](void* arg) noexcept {

@@ -39,6 +39,11 @@ inline void write_all(int fd, const std::string& text) noexcept {
     fatal("the runtime was used in a child of fork(); what works there is exec, _exit, and a runtime of its own");
 }
 
+/// What somebody else may be writing. Not instrumented: no data race that matters, for who reads so looks twice.
+template <class T> __attribute__((no_sanitize("thread"), noinline)) T read_racy(const T& from) noexcept {
+    return *const_cast<const volatile T*>(&from);
+}
+
 inline std::string name_of(const task& t) {
     if (!t.rt) return {};
     std::lock_guard hold(t.rt->names_lock);
@@ -49,6 +54,8 @@ inline std::string name_of(const task& t) {
 struct report_writer {
     std::string (*tasks)(runtime_state& rt) = nullptr;
     std::string (*site)(const void* code) = nullptr;
+    /// Of task id, while it is m's current one; else "". On a thread that is no machine of rt.
+    std::string (*stack)(runtime_state& rt, machine& m, std::uint64_t id) = nullptr;
 };
 [[gnu::visibility("default")]] inline report_writer& the_report_writer() noexcept {
     static report_writer writer;

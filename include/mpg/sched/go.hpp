@@ -42,7 +42,9 @@ inline void submit(task* t) noexcept {
     runtime_section here;
     t->set_state(task_state::fresh);
     probe::task_create(*t);
-    if (processor* p = here.of(rt)) [[likely]] {
+    processor* p = here.of(rt);
+    sample_ready(p, *t);
+    if (p) [[likely]] {
         push_ring(*p, t);
         if (!p->alone) published(rt);
     } else {
@@ -76,6 +78,7 @@ inline task* new_task(runtime_state& rt, const void* created_at) {
     t->created_at = created_at;
     t->parent = here.m && here.m->cur ? here.m->cur->id : 0;
     t->wait = nullptr;
+    t->futex.store(0, std::memory_order_relaxed);
     t->no_unwind = t->blocking = t->no_suspend = 0;
     t->unwound_done = false;
     t->swallowed = 0;

@@ -4,6 +4,7 @@
 #include <mpg/sched/fatal.hpp>
 #include <mpg/sched/idle_list.hpp>
 #include <mpg/sched/runtime_state.hpp>
+#include <mpg/sched/stall.hpp>
 
 namespace mpg::sched {
 
@@ -65,6 +66,7 @@ inline void check_deadlock(runtime_state& rt) noexcept {
         own = rt.thread_count;
     }
     own += rt.waiting_callers.load(std::memory_order_acquire) + (rt.has_monitor ? 1 : 0) + (base::tsan ? 1 : 0);
+    if (rt.reporter && rt.reporter->quiet()) ++own;
     std::size_t all = process_threads();
     if (all == 0 || all > own) return; // a foreign thread might still send
     // What a thread did before it ended is visible now: only this second look counts.

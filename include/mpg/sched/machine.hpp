@@ -59,6 +59,10 @@ struct machine {
     bool reserved = false;                         // unlinked by reserve_frozen
     base::atomic<const void*> frozen_at{nullptr};  // the ucontext_t of its task's stack, while the thread waits
     event thaw;                                    // set by who has given p, or lets it go on without
+    base::atomic<processor*> thawed_on{nullptr};   // its last P out of the frozen queue, and the tick of that P then:
+    base::atomic<std::uint32_t> thawed_tick{0};    // while both still hold its task has not left that P
+    base::nanos stint_cpu = -1;                    // the thread's clock when its task was first seen to compute; the monitor's
+    bool stalled = false;                          // that is known to be a stall already; the monitor's
 
     machine* next_all = nullptr; // all machines of a runtime; machines_lock
     ::pthread_t thread{};

@@ -104,6 +104,7 @@ class monitor {
         base::nanos cpu = -1;        // of the thread, when the tick was first seen to stand
         base::nanos clock = -1;      // of the thread, at the last look without /proc
         base::nanos clock_since = 0; // since when that stands
+        bool stalled = false;        // that its thread waits is known to be a stall
     };
 
     base::nanos most() const noexcept {
@@ -151,6 +152,7 @@ class monitor {
             s.slices = slices;
             s.since = now;
             s.cpu = s.clock = -1;
+            s.stalled = false;
             if (m && ordinary_work(p, now)) {
                 if (now - s.slice_since >= hand_over_slice)
                     p.attention.fetch_or(attention::slice, std::memory_order_relaxed);
@@ -168,16 +170,25 @@ class monitor {
         char state = thread_state(tid);
         if (state == 0) state = state_by_clock(*m, s, now);
         if (state == 'S' || state == 'D') {
+            if (!s.stalled && m->in_runtime.load(std::memory_order_acquire) == 0) // pairs with: leave_runtime
+                s.stalled = blocks_too_long(p, *m, s.since, now, &tick);
             if (m->in_runtime.load(std::memory_order_acquire) != 0) return stuck_inside(s, now);
             return retake_from(p, *m, tick, ordinary, s, now);
         }
-        if (state != 'R' || rt_.slice == 0) return false;
-        if (s.cpu < 0) s.cpu = cpu_time(*m);
+        if (state != 'R') return false;
+        if (s.cpu < 0) {
+            s.cpu = cpu_time(*m);
+            if (m->thawed_on.load(std::memory_order_relaxed) != &p || m->thawed_tick.load(std::memory_order_relaxed) != tick) {
+                m->stint_cpu = s.cpu;
+                m->stalled = false;
+            }
+        }
+        if (!m->stalled) computes_too_long(p, *m, tick, now);
+        if (rt_.slice == 0) return false;
         const base::nanos due = s.since + rt_.slice;
         next_ = std::min(next_, due);
         if (now < due) return false;
-        // With an idle P the others find what waits, but for runnext.
-        if (rt_.idle_count.load(std::memory_order_relaxed) != 0 && !p.runnext.load(std::memory_order_relaxed) &&
+        if (others_can_go_on(p) &&
             !rt_.stopping.load(std::memory_order_relaxed))
             return false;
         // The kernel may have had others to run: a slice is CPU time.
@@ -186,6 +197,50 @@ class monitor {
             return false;
         }
         return freeze(*m, tick, ordinary, now);
+    }
+
+    // ---- stalls
+
+    /// Counts one, and leaves it to the reporter. still: does the machine still do what was seen?
+    template <class Still> bool stalls(machine& m, stall::reason why, base::nanos so_long, Still still) noexcept {
+        const task* t = read_racy(m.cur);
+        if (!t) return false;
+        const std::uint64_t id = read_racy(t->id);
+        if (!still()) return false;
+        rt_.stalls.fetch_add(1, std::memory_order_relaxed);
+        if (rt_.reporter) rt_.reporter->note(m, *t, id, why, so_long);
+        return true;
+    }
+    /// With an idle P the others find what waits, but for runnext.
+    bool others_can_go_on(processor& p) const noexcept {
+        return rt_.idle_count.load(std::memory_order_relaxed) != 0 && !p.runnext.load(std::memory_order_relaxed);
+    }
+    void computes_too_long(processor& p, machine& m, std::uint32_t tick, base::nanos now) noexcept {
+        const base::nanos limit = rt_.opts.stall_after.count();
+        if (limit <= 0 || others_can_go_on(p)) return;
+        const base::nanos used = cpu_time(m) - m.stint_cpu;
+        if (used < limit) {
+            next_ = std::min(next_, now + limit - used);
+            return;
+        }
+        m.stalled = stalls(m, stall::reason::computes, used, [&] {
+            return p.tick.load(std::memory_order_relaxed) == tick && p.m.load(std::memory_order_relaxed) == &m &&
+                   m.in_runtime.load(std::memory_order_acquire) == 0; // pairs with: leave_runtime
+        });
+    }
+    /// tick: of p, which it holds; null: its P was taken away.
+    bool blocks_too_long(processor& p, machine& m, base::nanos since, base::nanos now, const std::uint32_t* tick) noexcept {
+        const base::nanos limit = rt_.opts.stall_after.count();
+        if (limit <= 0 || (tick && others_can_go_on(p))) return false;
+        if (now - since < limit) {
+            next_ = std::min(next_, since + limit);
+            return false;
+        }
+        return stalls(m, stall::reason::blocks, now - since, [&] {
+            if (!tick) return m.retaken.load(std::memory_order_relaxed) == retake::taken;
+            return p.tick.load(std::memory_order_relaxed) == *tick && p.m.load(std::memory_order_relaxed) == &m &&
+                   m.in_runtime.load(std::memory_order_acquire) == 0; // pairs with: leave_runtime
+        });
     }
 
     char state_by_clock(machine& m, sight& s, base::nanos now) noexcept {
@@ -230,7 +285,8 @@ class monitor {
             return false;
         }
         if (rt_.frozen_count.load(std::memory_order_relaxed) == 0) return false;
-        thaw_all(rt_);
+        // Once they have got on a little they are frozen again, and take turns as before.
+        thaw_all(rt_, [&](machine* m) { note_lost({m, cpu_time(*m), nullptr, now, true}); });
         return true;
     }
 
@@ -266,7 +322,9 @@ class monitor {
             return false;
         }
         rt_.retakes.fetch_add(1, std::memory_order_relaxed);
-        if (lost_.size() < lost_.capacity()) lost_.push_back({&m, cpu_time(m)});
+        m.stint_cpu = cpu_time(m);
+        m.stalled = s.stalled;
+        note_lost({&m, m.stint_cpu, &p, s.since, s.stalled});
         hand_over(p, next);
         return true;
     }
@@ -321,7 +379,7 @@ class monitor {
     }
 
     /// Machines that have lost their P and now compute without, and reliefs that were not needed.
-    bool look_at_surplus(base::nanos) {
+    bool look_at_surplus(base::nanos now) {
         bool found = false;
         std::erase_if(asked_, [&](machine* m) {
             machine* relief = m->relief.load(std::memory_order_acquire);
@@ -338,6 +396,7 @@ class monitor {
         std::erase_if(lost_, [&](lost& l) {
             const retake r = l.m->retaken.load(std::memory_order_relaxed);
             if (r != retake::taken && r != retake::surplus) return true;
+            if (r == retake::taken && !l.stalled) l.stalled = blocks_too_long(*l.from, *l.m, l.since, now, nullptr);
             if (rt_.slice == 0 || ++looked > 16) return false;
             if (cpu_time(*l.m) - l.cpu < std::min<base::nanos>(rt_.slice, 2'000'000)) return false;
             if (runs(*l.m)) found = signal(*l.m);
@@ -350,7 +409,13 @@ class monitor {
     struct lost {
         machine* m;
         base::nanos cpu;
+        processor* from;
+        base::nanos since; // its thread waits
+        bool stalled;
     };
+    void note_lost(const lost& l) noexcept {
+        if (lost_.size() < lost_.capacity()) lost_.push_back(l); // nothing is allocated; who is not noted is not frozen
+    }
 
     runtime_state& rt_;
     std::vector<sight> seen_;
@@ -397,6 +462,10 @@ inline void start_monitor(runtime_state& rt) {
     ::pthread_attr_init(&attr);
     ::pthread_attr_setstacksize(&attr, base::asan || base::tsan ? 2 << 20 : 128 << 10);
     auto made = std::make_unique<monitor>(rt);
+    if (rt.opts.on_stall && rt.opts.stall_after.count() > 0) {
+        rt.reporter = new stall_reporter;
+        rt.reporter->start(rt);
+    }
     rt.has_monitor = ::pthread_create(
                          &rt.monitor_thread, &attr,
                          [](void* arg) -> void* {
@@ -420,6 +489,12 @@ inline void stop_monitor(runtime_state& rt) noexcept {
     futex_wake(rt.monitor_word);
     ::pthread_join(rt.monitor_thread, nullptr);
     rt.has_monitor = false;
+}
+/// After the monitor.
+inline void stop_reporter(runtime_state& rt) noexcept {
+    if (!rt.reporter) return;
+    rt.reporter->stop();
+    delete std::exchange(rt.reporter, nullptr);
 }
 
 } // namespace mpg::sched

@@ -3,12 +3,27 @@
 
 #include <mpg/sched/poller.hpp>
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace mpg {
+
+/// A task that holds up others.
+struct stall {
+    std::uint64_t task = 0; // its id
+    std::string name;
+    std::string created_at;
+    /// What it does: it computes, or its thread waits for the kernel or for a lock of the C++ library.
+    enum class reason : std::uint8_t { computes, blocks } why = reason::computes;
+    /// How much CPU time it has used, or for how long it has waited, since it last left its P.
+    std::chrono::nanoseconds for_so_long{0};
+    /// Where it stood soon after that was noticed, a frame a line; with <mpg/debug.hpp> only. "": it has moved on.
+    std::string stack;
+};
 
 struct options {
     /// Number of Ps. 0: $MPG_PROCS, else the CPUs this process may use (affinity, capped by the cgroup quota).
@@ -25,6 +40,35 @@ struct options {
     /// How I/O waits; $MPG_NETPOLL overrides.
     netpoll backend = netpoll::automatic;
     bool detect_deadlock = true;
+    /// A task that computes or blocks its thread for so long without leaving its P, while others wait, is a stall:
+    /// counted, and told to on_stall. 0: nobody looks.
+    std::chrono::nanoseconds stall_after = std::chrono::milliseconds(100);
+    /// Called once for each stall, on a thread of its own, not concurrently. It may take its time: of the stalls that come
+    /// meanwhile the first sixteen are kept. It must not throw.
+    std::function<void(const stall&)> on_stall = nullptr;
+};
+
+/// How long tasks were runnable before they ran. A sample: one of 64, and all that foreign threads have woken.
+struct latency_histogram {
+    static constexpr std::size_t size = 32;
+    std::array<std::uint64_t, size> counts{}; // [i]: at most upper(i), and more than upper(i - 1)
+
+    static constexpr std::chrono::nanoseconds upper(std::size_t i) noexcept {
+        return std::chrono::nanoseconds(std::int64_t{128} << i); // the last one: and whatever is longer
+    }
+    std::uint64_t total() const noexcept {
+        std::uint64_t n = 0;
+        for (std::uint64_t c : counts) n += c;
+        return n;
+    }
+    /// The upper end of the bucket in which a share q of all lies, e.g. 0.99; zero when there are none.
+    std::chrono::nanoseconds quantile(double q) const noexcept {
+        const double rank = q * static_cast<double>(total());
+        double n = 0;
+        for (std::size_t i = 0; i < size; ++i)
+            if (counts[i] != 0 && (n += static_cast<double>(counts[i])) >= rank) return upper(i);
+        return {};
+    }
 };
 
 /// A snapshot; the figures are read one after the other while the runtime goes on.
@@ -41,6 +85,8 @@ struct runtime_stats {
     std::string poller_reason;
     std::size_t stack_bytes_mapped = 0, stack_bytes_resident_estimate = 0;
     std::uint64_t dropped_exceptions = 0;
+    std::uint64_t stalls = 0;          // see options::stall_after
+    latency_histogram sched_latency;
 };
 
 } // namespace mpg

@@ -77,6 +77,10 @@ inline machine* reserve_frozen(runtime_state& rt) noexcept {
 /// Gives p to a machine that waits for one: frozen and unlinked, or spare and off the list.
 inline void hand_over(processor& p, machine* to) noexcept {
     to->p = &p;
+    if (to->frozen) { // before the monitor can see it on p
+        to->thawed_on.store(&p, std::memory_order_relaxed);
+        to->thawed_tick.store(p.tick.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    }
     probe::handoff(*p.rt, p, *to);
     p.m.store(to, std::memory_order_release); // pairs with: the monitor's look at p
     if (to->frozen) {
@@ -102,12 +106,13 @@ inline bool thaw_one(machine* m, base::nanos now) noexcept {
     return true;
 }
 
-/// Lets all frozen tasks go on without a P.
-inline void thaw_all(runtime_state& rt) noexcept {
+/// Lets all frozen tasks go on without a P. each(machine*) is called before.
+template <class F> void thaw_all(runtime_state& rt, F each) noexcept {
     while (machine* f = reserve_frozen(rt)) { // and stays counted: a surplus machine is
         f->reserved = false;
         f->frozen = false;
         f->retaken.store(retake::surplus, std::memory_order_relaxed); // its thread waits, and is the only other writer
+        each(f);
         f->thaw.set();
     }
 }

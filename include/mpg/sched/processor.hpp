@@ -6,6 +6,7 @@
 #include <mpg/sched/events.hpp>
 #include <mpg/sched/global_queue.hpp>
 #include <mpg/sched/machine.hpp>
+#include <mpg/sched/options.hpp>
 #include <mpg/sched/poller.hpp>
 #include <mpg/sched/run_queue.hpp>
 #include <mpg/sched/timer_wheel.hpp>
@@ -36,6 +37,7 @@ struct alignas(base::cache_line) processor {
     base::nanos chain_since = 0; // since when no slice began; looked at every 61st switch
     base::nanos last_chain = 0;  // how long the last chain of hand-overs was that had to be ended
     std::uint32_t chain_slices = 0;
+    std::uint32_t to_sample = 64; // so many until the next one whose latency is measured
     fiber::stack_cache stacks;
     task* free_tasks = nullptr;
     std::uint32_t free_count = 0;
@@ -51,6 +53,7 @@ struct alignas(base::cache_line) processor {
     base::atomic<std::uint32_t> tick{0};   // switches; every 61st goes the fair way
     base::atomic<std::uint32_t> slices{0}; // those of them that begin a time slice: all but the ones to runnext
     base::atomic<std::uint64_t> created{0}, ended{0}, steals{0};
+    base::atomic<std::uint64_t> latency[latency_histogram::size]{}; // see latency.hpp
 
     // Shared.
     alignas(base::cache_line) base::atomic<std::uint32_t> attention{0}; // bits of attention: come to the scheduler

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mpg/sched/idle.hpp>
+#include <mpg/sched/latency.hpp>
 #include <mpg/sched/probes.hpp>
 #include <mpg/sched/records.hpp>
 
@@ -48,6 +49,7 @@ MPG_NOINLINE inline void ready_elsewhere(task* t) noexcept {
         if (!own) unpin(rt);
     } else {
         t->set_state(task_state::runnable);
+        sample_ready(nullptr, *t);
         inject(*t->rt, t);
     }
 }
@@ -59,6 +61,7 @@ inline void ready(task* t) noexcept {
     processor* p = here.of(rt);
     t->set_state(task_state::runnable);
     probe::task_ready(*t);
+    sample_ready(p, *t);
     if (!p) [[unlikely]] return inject(rt, t);
     task* old = p->runnext.load(std::memory_order_relaxed);
     p->runnext.store(t, std::memory_order_relaxed);
@@ -75,6 +78,7 @@ inline void ready_later(task* t) noexcept {
     processor* p = here.of(rt);
     t->set_state(task_state::runnable);
     probe::task_ready(*t);
+    sample_ready(p, *t);
     if (!p) [[unlikely]] return inject(rt, t);
     push_ring(*p, t);
     if (!p->alone && !here.m->polling) published(rt);

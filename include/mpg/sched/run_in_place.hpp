@@ -35,6 +35,7 @@ inline bool take_in_place(machine* m, task* host, task* t, const char* here) noe
     t->ex.sanitizer = host->ex.sanitizer;
     m->cur = t;
     t->set_state(task_state::running);
+    sample_start(p, *t);
     return true;
 }
 

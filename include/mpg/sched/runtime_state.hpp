@@ -106,12 +106,13 @@ struct runtime_state {
     bool retaking = false;              // the monitor can take Ps from tasks that block unannounced
     std::string retake_reason;          // why it cannot
     bool membarrier = false;            // the kernel lets us use it
-    base::atomic<std::uint64_t> preemptions{0}, retakes{0};
+    base::atomic<std::uint64_t> preemptions{0}, retakes{0}, stalls{0};
     base::atomic<std::uint32_t> monitor_word{monitor_awake}; // the monitor sleeps here; see monitor.hpp
     base::atomic<bool> monitor_ends{false};
     base::atomic<bool> deadlock_reported{false};
     ::pthread_t monitor_thread{};
     bool has_monitor = false;
+    class stall_reporter* reporter = nullptr; // made and ended with the monitor
 
     // While stopping; P 0's machine only.
     std::uint64_t stop_live = 0;

@@ -131,6 +131,7 @@ inline void stop_runtime(runtime_state& rt) {
     wake_monitor(rt);
     rt.stopped.wait();
     stop_monitor(rt);
+    stop_reporter(rt);
     if (rt.abandoned.load(std::memory_order_acquire)) return;
 
     // Every machine is parked, or about to park; none will be started any more.

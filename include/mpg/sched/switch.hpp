@@ -68,11 +68,13 @@ MPG_ALWAYS_INLINE task* pick_local(machine* m) noexcept {
 /// t is what m runs next.
 MPG_ALWAYS_INLINE void begin_run(machine* m, task& t) noexcept {
     t.set_state(task_state::running);
+    sample_start(m->p, t);
     probe::task_start(t, m->p);
 }
 /// The same right after a task that has ended.
 MPG_ALWAYS_INLINE void begin_run_at_once(machine* m, task& t) noexcept {
     t.set_state(task_state::running);
+    sample_start(m->p, t);
     probe::task_start_at_once(t, m->p);
 }
 
@@ -103,6 +105,7 @@ MPG_NOINLINE inline void depart(machine* m, task* self, task* next, void (*finis
     m->cur = next;
     if (next) {
         next->set_state(task_state::running);
+        sample_start(m->p, *next);
         probe::probe_start(*next, m->p);
     }
     probe::task_switch(*self, why, next);

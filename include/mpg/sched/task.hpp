@@ -83,7 +83,8 @@ struct alignas(base::cache_line) task {
     machine* bound = nullptr;            // thread_lock: the only machine that may run it
 
     base::atomic<std::uint32_t> refs{1}; // the run itself, and a handle
-    base::atomic<std::uint32_t> futex{0}; // a stand-in waits here
+    // A stand-in waits here. Of a task: when it became runnable, if it is one of the sample (latency.hpp), else 0.
+    base::atomic<std::uint32_t> futex{0};
 
     static constexpr std::size_t storage_bytes = 96;
     alignas(16) std::byte storage[storage_bytes];

@@ -1,0 +1,41 @@
+// How long runnable tasks wait for their turn: a sample, cheap enough to be always on (Go: runtime/metrics,
+// /sched/latencies).
+//
+// Every 64th task that is made runnable by a P, and all that are without one (then the global queue costs more than the
+// clock), have the time noted in their record; who starts such a one counts it in its own P's histogram. The others pay
+// for a decrement there, and a load and a compare here. Who yields is not measured. Times are kept in units of 128 ns in
+// 32 bits: waits of up to nine minutes.
+#pragma once
+
+#include <mpg/sched/processor.hpp>
+
+#include <bit>
+
+namespace mpg::sched {
+
+inline std::uint32_t latency_clock() noexcept { return static_cast<std::uint32_t>(base::now() >> 7); }
+
+[[gnu::cold]] MPG_NOINLINE inline void note_ready(processor* p, task& t) noexcept {
+    if (p) p->to_sample = 64;
+    const std::uint32_t now = latency_clock();
+    t.futex.store(now != 0 ? now : 1, std::memory_order_relaxed); // goes with the task, through the queue
+}
+/// t is about to be put on a queue by a machine with p, or by somebody without a P of its runtime.
+MPG_ALWAYS_INLINE void sample_ready(processor* p, task& t) noexcept {
+    if (!p || --p->to_sample == 0) [[unlikely]] note_ready(p, t);
+}
+
+[[gnu::cold]] MPG_NOINLINE inline void count_latency(processor* p, task& t) noexcept {
+    const std::uint32_t waited = latency_clock() - t.futex.load(std::memory_order_relaxed);
+    t.futex.store(0, std::memory_order_relaxed);
+    if (!p) return;
+    // waited is rounded to units of 128 ns: at most 1 is bucket 0, 2 is 1, 3 and 4 are 2.
+    const auto bucket = waited <= 1 ? 0u : static_cast<unsigned>(std::bit_width(waited - 1));
+    bump(p->latency[std::min<std::size_t>(bucket, latency_histogram::size - 1)]);
+}
+/// t begins to run on the machine that holds p.
+MPG_ALWAYS_INLINE void sample_start(processor* p, task& t) noexcept {
+    if (t.futex.load(std::memory_order_relaxed) != 0) [[unlikely]] count_latency(p, t);
+}
+
+} // namespace mpg::sched
