@@ -1,6 +1,6 @@
 // Tasks that hold up others are found, counted, and told to on_stall; and how long runnable tasks wait is measured.
 //
-// ctest: label:concurrent
+// ctest: no-tsan  signals reach a thread that computes only at its next system call there
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

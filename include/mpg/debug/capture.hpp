@@ -297,8 +297,8 @@ inline bool capture_in_syscall(sched::machine& m, int tid, capture& out) {
     if (sp_at == std::string::npos) return false;
     std::uint64_t sp = std::strtoull(before.c_str() + sp_at, nullptr, 16);
     std::uint64_t pc = std::strtoull(before.c_str() + pc_at, nullptr, 16);
-    sched::task* t = m.cur;
-    char* low = t ? t->stack : nullptr;
+    sched::task* t = sched::read_racy(m.cur);
+    char* low = t ? sched::read_racy(t->stack) : nullptr;
     if (!low || !t->rt) return false;
     auto top = reinterpret_cast<std::uint64_t>(t->rt->stacks.top(low));
     if (sp < reinterpret_cast<std::uint64_t>(low) || sp >= top || sp % 8 != 0) return false;
