@@ -43,6 +43,11 @@ TEST_P(flight_recorder, writes_json_with_a_slice_for_each_run) {
             for (int v : c) (void)v;
         });
         g.wait();
+        // A task has ended a little later than it has said done.
+        EXPECT_TRUE(mpg::test::eventually([] {
+            const mpg::runtime_stats s = mpg::runtime::current()->stats();
+            return s.tasks_runnable + s.tasks_running + s.tasks_waiting + s.tasks_blocking == 1;
+        }));
         mpg::debug::stop_trace();
         EXPECT_FALSE(mpg::debug::tracing());
         std::ostringstream os;

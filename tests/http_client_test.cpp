@@ -366,6 +366,7 @@ TEST_P(http_client, keeps_to_the_limit_per_host) {
                 auto r = c.get(url(s, i % 2 ? "/" : "/hop")); // a redirect leaves its place first
                 EXPECT_TRUE(r) << r.error().message();
             });
+        EXPECT_TRUE(mpg::test::eventually([&] { return now == 3; }));
         for (int i = 0; i != 20; ++i) {
             if (i == 10) {
                 auto limit = mpg::with_timeout(mpg::context::background(), 1ms);
@@ -376,7 +377,6 @@ TEST_P(http_client, keeps_to_the_limit_per_host) {
         go_on.close(); // the one that has given up may have used a turn
         all.wait();
         EXPECT_LE(most, 3 + 1) << "and one that had given up";
-        EXPECT_GT(most, 1);
     });
 }
 
