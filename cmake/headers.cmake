@@ -222,5 +222,6 @@ set(MPG_TLS_HEADERS
     include/mpg/tls/session_cache.hpp
     include/mpg/tls/state.hpp
     include/mpg/tls/stream.hpp
+    include/mpg/tls/ticket_keys.hpp
     include/mpg/tls/transport.hpp
 )

@@ -431,6 +431,90 @@ TEST_P(tls_stream, a_handshake_can_be_cancelled_and_goes_on) {
     });
 }
 
+TEST_P(tls_stream, a_handshake_that_is_cancelled_again_and_again_ends) {
+    run([] {
+        for (std::size_t round = 0; round != scaled(30); ++round) {
+            auto p = tls_local(client_config(), server_config());
+            auto often = [](tls::stream& s, std::uint64_t salt) {
+                std::mt19937_64 g(seed() ^ salt);
+                for (;;) {
+                    auto ctx = with_timeout(context::background(), std::chrono::microseconds(g() % 500));
+                    const std::error_code e = s.handshake(ctx);
+                    if (!e) return;
+                    ASSERT_EQ(e, mpg::errc::deadline_exceeded);
+                }
+            };
+            auto server = spawn([&] { often(p.server, 2 * round); });
+            often(p.client, 2 * round + 1);
+            server.join();
+            expect_works(p);
+        }
+    });
+}
+
+/// Somebody between them lets so many bytes pass, in either direction, and then cuts the connection. Nobody
+/// takes that for an end, and nobody hangs.
+TEST_P(tls_stream, cut_off_anywhere) {
+    run([] {
+        const auto client = client_config({.sessions = 0}), server = server_config();
+        std::mt19937_64 g(seed());
+        bool whole = false;
+        for (std::size_t limit = 0; !whole;
+             limit += 1 + g() % scaled(200) * (base::tsan || base::asan ? 10 : 1)) {
+            tcp_pair left = connect_local(), right = connect_local();
+            std::atomic<std::size_t> passed{0};
+            auto pass = [&](net::tcp_stream& from, net::tcp_stream& to) {
+                std::byte b[300];
+                for (;;) {
+                    const auto n = from.read(b);
+                    if (!n) return;
+                    if (*n == 0) {
+                        (void)to.shutdown_write();
+                        return;
+                    }
+                    const std::size_t before = passed.fetch_add(*n);
+                    const std::size_t allowed = limit > before ? std::min(*n, limit - before) : 0;
+                    if (allowed != 0 && !to.write(std::span(b).first(allowed))) return;
+                    if (allowed == *n) continue;
+                    (void)left.server.shutdown_write();
+                    (void)right.client.shutdown_write();
+                    return;
+                }
+            };
+            tls::stream c(std::move(left.client), client, "localhost"), s(std::move(right.server), server);
+            bool client_ok = false, server_ok = false;
+            scope all;
+            all.go([&] { pass(left.server, right.client); });
+            all.go([&] { pass(right.client, left.server); });
+            auto use = [](tls::stream& t, bool& ok) {
+                if (!t.write(bytes(std::string(2000, 'x')))) return t.close();
+                const std::error_code e = t.close_write();
+                std::string got;
+                std::byte b[1000];
+                for (;;) {
+                    const auto n = t.read(b);
+                    if (!n) break;
+                    if (*n == 0) {
+                        EXPECT_EQ(got.size(), 2000u);
+                        ok = !e;
+                        break;
+                    }
+                    got += text(std::span(b).first(*n));
+                }
+                t.close();
+            };
+            all.go([&] { use(c, client_ok); });
+            all.go([&] { use(s, server_ok); });
+            all.wait();
+            whole = client_ok && server_ok;
+            if (limit < 3000) {
+                EXPECT_FALSE(whole) << limit;
+            }
+            ASSERT_LT(limit, 20'000u);
+        }
+    });
+}
+
 TEST_P(tls_stream, deadlines_hold_also_when_data_is_there) {
     run([] {
         auto p = tls_local(client_config(), server_config());
@@ -565,6 +649,20 @@ TEST(tls_thread, works) {
     EXPECT_TRUE(read_full(p.client, b));
     EXPECT_EQ(text(b), "ping");
     server.join();
+}
+
+TEST(tls_ticket_keys, are_used_for_an_hour_and_known_for_three) {
+    using keys = tls::detail::ticket_keys;
+    keys k;
+    const auto first = *k.current(0);
+    EXPECT_EQ(k.current(keys::used_for - 1)->name, first.name);
+    const auto second = *k.current(keys::used_for);
+    EXPECT_NE(second.name, first.name);
+    EXPECT_NE(second.cipher, first.cipher);
+    EXPECT_EQ(k.find(first.name, keys::known_for - 1)->mac, first.mac);
+    EXPECT_FALSE(k.find(first.name, keys::known_for));
+    EXPECT_TRUE(k.find(second.name, keys::known_for));
+    EXPECT_FALSE(k.find({}, 0));
 }
 
 TEST(tls_config, bad_options) {

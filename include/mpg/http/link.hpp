@@ -37,6 +37,7 @@ class link {
     /// Also from other strands, as set_read_deadline, but not concurrently with the destructor or release.
     virtual void close() noexcept = 0;
     virtual net::endpoint remote_endpoint() const = 0;
+    virtual bool is_secure() const noexcept { return false; }
     virtual bool is_open() const noexcept { return true; }
     /// Gives the TCP connection away; empty where there is none.
     virtual net::tcp_stream release() = 0;

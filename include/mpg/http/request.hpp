@@ -117,7 +117,8 @@ class request {
     }
     /// Before the handler.
     std::unique_ptr<span> start_span(span_hook& hook) {
-        auto s = detail::start_server_span(hook, trace(), method(), path_, host(), pattern());
+        auto s = detail::start_server_span(hook, trace(), method(), path_, host(), pattern(),
+                                           transport().is_secure() ? "https" : "http");
         if (s)
             if (trace_context t = s->context(); t.valid()) trace_ = std::move(t);
         return s;

@@ -59,7 +59,8 @@ constexpr std::string_view span_method(std::string_view method) noexcept {
 
 /// Of the server. route: the pattern that matched, "" for none.
 inline std::unique_ptr<span> start_server_span(span_hook& hook, const trace_context* parent, std::string_view method,
-                                               std::string_view path, std::string_view host, std::string_view route) {
+                                               std::string_view path, std::string_view host, std::string_view route,
+                                               std::string_view scheme) {
     const std::string_view known = span_method(method);
     const std::size_t blank = route.find(' ');
     if (blank != std::string_view::npos) route.remove_prefix(blank + 1);
@@ -69,7 +70,7 @@ inline std::unique_ptr<span> start_server_span(span_hook& hook, const trace_cont
     if (!s) return s;
     s->set_attribute("http.request.method", known);
     if (known == "_OTHER") s->set_attribute("http.request.method_original", method);
-    s->set_attribute("url.scheme", "http");
+    s->set_attribute("url.scheme", scheme);
     s->set_attribute("url.path", path);
     if (!host.empty()) s->set_attribute("server.address", host);
     if (!route.empty()) s->set_attribute("http.route", route);

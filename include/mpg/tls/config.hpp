@@ -6,6 +6,7 @@
 #include <mpg/tls/handles.hpp>
 #include <mpg/tls/options.hpp>
 #include <mpg/tls/session_cache.hpp>
+#include <mpg/tls/ticket_keys.hpp>
 
 #include <functional>
 #include <memory>
@@ -35,6 +36,7 @@ struct config_state {
     std::vector<certificate_source> certificates; // of a client: at most one
     // Servers.
     std::function<result<certificate>(const client_hello&)> choose;
+    mutable ticket_keys tickets;
 
     std::string alpn; // each with its length before it
     std::function<std::error_code(const connection_state&)> check;

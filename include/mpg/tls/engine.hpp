@@ -196,6 +196,14 @@ struct callbacks {
         }
         return 1;
     }
+    static int ticket_key(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher,
+                          EVP_MAC_CTX* mac, int encrypt) noexcept {
+        try {
+            return of(ssl).config_->tickets.prepare(ssl, name, iv, cipher, mac, encrypt != 0);
+        } catch (const std::bad_alloc&) {
+            return -1;
+        }
+    }
     static void key_made(const SSL* ssl, const char* line) noexcept {
         try {
             (of(ssl).key_log_ += line) += '\n';

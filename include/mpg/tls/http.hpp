@@ -43,6 +43,7 @@ class http_link final : public http::detail::link {
         }
     }
     void close() noexcept override { stream_.close(); }
+    bool is_secure() const noexcept override { return true; }
     bool is_open() const noexcept override { return stream_.is_open(); }
     const connection_state* state() const noexcept { return stream_.state(); }
     net::endpoint remote_endpoint() const override { return stream_.remote_endpoint(); }

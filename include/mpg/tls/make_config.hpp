@@ -71,7 +71,9 @@ inline result<config> config::server(server_options options) {
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     const unsigned char name[] = "mpg";
     SSL_CTX_set_session_id_context(ctx, name, sizeof name - 1);
-    if (!options.resume) {
+    if (options.resume) {
+        SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, detail::callbacks::ticket_key);
+    } else {
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
         SSL_CTX_set_num_tickets(ctx, 0);
     }
