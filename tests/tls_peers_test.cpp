@@ -244,7 +244,10 @@ TEST_P(tls_peers, keys_changed_without_end) {
         ASSERT_FALSE(n);
         EXPECT_EQ(n.error(), tls::errc::too_many_messages);
         server.close();
-        EXPECT_EQ(writer.join().error(), mpg::errc::closed);
+        const auto written = writer.join(); // it may have found room once more before the end
+        ASSERT_FALSE(written);
+        EXPECT_TRUE(written.error() == mpg::errc::closed || written.error() == tls::errc::too_many_messages)
+            << written.error().message();
         blocking([&] { peer.join(); });
     });
     ::signal(SIGPIPE, SIG_DFL);
