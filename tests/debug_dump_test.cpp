@@ -4,6 +4,7 @@
 #include <mpg/debug.hpp>
 #include <mpg/mpg.hpp>
 
+#include <cstdlib>
 #include <sstream>
 
 namespace {
@@ -63,6 +64,52 @@ TEST_P(dump_tasks, shows_who_waits_for_what_where_and_who_started_it) {
         // The one that asks is there, too, with its stack.
         EXPECT_TRUE(has_paragraph(text, {"[running]", "dump"})) << text;
         c.send(1);
+    });
+}
+
+// All of it is inlined into the function that runs a task: debug information has to tell.
+TEST_P(dump_tasks, names_the_place_where_a_task_was_started_by_a_task_of_a_task) {
+    run([] {
+        mpg::chan<int> c;
+        mpg::wait_group g;
+        const int line = __LINE__;
+        g.go([&] {
+            mpg::this_task::set_name("outer");
+            mpg::task<void> t = mpg::spawn([&] {
+                mpg::this_task::set_name("middle");
+                mpg::go([&] {
+                    mpg::this_task::set_name("inner");
+                    (void)c.recv();
+                });
+                (void)c.recv();
+            });
+            (void)c.recv();
+            t.join();
+        });
+        std::string text;
+        ASSERT_TRUE(mpg::test::eventually([&] {
+            text = dump();
+            return has_paragraph(text, {"\"outer\" [waiting: chan r"}) && has_paragraph(text, {"\"middle\" [waiting"}) &&
+                   has_paragraph(text, {"\"inner\" [waiting"});
+        }));
+        auto site = [&](const std::string& name) {
+            std::size_t at = text.find("\"" + name + "\" [waiting");
+            at = text.find(" at ", at);
+            return text.substr(at, text.find('\n', at) - at);
+        };
+        // The line of the call, or of its end: compilers differ.
+        auto is_at = [&](const std::string& name, int first, int last) {
+            const std::string s = site(name);
+            const std::size_t colon = s.rfind("debug_dump_test.cpp:");
+            if (colon == std::string::npos) return false;
+            const int n = std::atoi(s.c_str() + colon + 20);
+            return n >= first && n <= last;
+        };
+        EXPECT_TRUE(is_at("outer", line + 1, line + 12)) << site("outer");
+        EXPECT_TRUE(is_at("middle", line + 3, line + 10)) << site("middle");
+        EXPECT_TRUE(is_at("inner", line + 5, line + 8)) << site("inner");
+        c.close();
+        g.wait();
     });
 }
 

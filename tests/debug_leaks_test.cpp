@@ -5,6 +5,8 @@
 #include <mpg/mpg.hpp>
 
 #include <csignal>
+#include <cstdio>
+#include <sstream>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -51,6 +53,37 @@ TEST_P(leaks, waits_get_longer) {
         auto l = mpg::debug::leaks(20ms).at(0);
         EXPECT_GE(l.oldest, 20ms);
         EXPECT_GE(l.oldest, l.youngest);
+        c.close();
+    });
+}
+
+TEST_P(leaks, are_watched) {
+    run([] {
+        mpg::chan<int> c;
+        mpg::chan<std::string> lines(100);
+        {
+            mpg::debug::leak_watch watch({.period = 5ms, .limit = 0ns, .least = 3, .log = [&](const std::string& l) {
+                                              std::string line = l;
+                                              if (line.find("leaks_one") != std::string::npos) (void)lines.try_send(line);
+                                          }});
+            for (int i = 0; i < 3; ++i) leaks_one(c);
+            // Tasks may come to their wait one after the other: then fewer than 3 are not told, and the first line says all.
+            std::string line = lines.recv().value_or("");
+            EXPECT_EQ(line.find("leak: 3 tasks (+"), 0u) << line;
+            EXPECT_NE(line.find(" in 5 ms) [chan receive, up to "), std::string::npos) << line;
+            EXPECT_NE(line.find("leaks_one("), std::string::npos) << line;
+            for (int i = 0; i < 4; ++i) leaks_one(c);
+            int grown = 0, told = 3;
+            while (told < 7) {
+                line = lines.recv().value_or("");
+                ASSERT_EQ(std::sscanf(line.c_str(), "leak: %d tasks (+%d in 5 ms)", &told, &grown), 2) << line;
+                EXPECT_TRUE(told <= 7 && grown > 0) << line;
+            }
+            std::ostringstream os;
+            mpg::debug::report_leaks(os, 0ns);
+            EXPECT_NE(os.str().find(" 7, a look every 5 ms\n"), std::string::npos) << os.str();
+        }
+        EXPECT_EQ(lines.size(), 0u); // what does not grow is not told again
         c.close();
     });
 }

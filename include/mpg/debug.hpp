@@ -3,6 +3,7 @@
 //   mpg::debug::dump_tasks(std::cerr);           every task: state, what it waits for, who started it, its stack
 //
 //   mpg::debug::report_leaks(std::cerr);         tasks that have waited for a minute, by where they were started
+//   mpg::debug::leak_watch watch;                a log line for each group of such tasks that grows
 //   mpg::debug::start_trace(); ... mpg::debug::write_trace(file);      the flight recorder, for ui.perfetto.dev
 //   mpg::debug::set_block_profile_rate(10'000);   one sample for each 10 us that tasks wait for each other
 //   mpg::debug::set_mutex_profile_fraction(10);   one of 10 releases of a lock that others wait for

@@ -1,14 +1,22 @@
 // Tasks that wait for too long.
 #pragma once
 
+#include <mpg/cancel/context.hpp>
+#include <mpg/cancel/task_handle.hpp>
 #include <mpg/debug/dump.hpp>
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <deque>
+#include <functional>
 #include <map>
+#include <mutex>
 #include <ostream>
+#include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 namespace mpg::debug {
@@ -56,7 +64,111 @@ inline std::vector<leak> leaks(std::chrono::nanoseconds limit = std::chrono::min
     return out;
 }
 
-/// The same, for people.
+namespace detail {
+
+/// How large groups were when a leak_watch last looked, oldest first.
+class leak_history {
+  public:
+    static constexpr std::size_t most = 12;
+
+    static leak_history& instance() {
+        static leak_history& h = *new leak_history;
+        return h;
+    }
+    /// By how much each has grown since the look before; in the order of all.
+    std::vector<long long> note(const std::vector<leak>& all, std::chrono::nanoseconds period) {
+        std::lock_guard hold(mutex_);
+        period_ = period;
+        std::set<key> seen;
+        std::vector<long long> growth;
+        for (const leak& l : all) {
+            std::deque<std::size_t>& n = counts_[key_of(l)];
+            growth.push_back(static_cast<long long>(l.count) - static_cast<long long>(n.empty() ? 0 : n.back()));
+            seen.insert(key_of(l));
+            n.push_back(l.count);
+            if (n.size() > most) n.pop_front();
+        }
+        std::erase_if(counts_, [&](const auto& old) { return !seen.count(old.first); });
+        return growth;
+    }
+    void clear() {
+        std::lock_guard hold(mutex_);
+        counts_.clear();
+    }
+    /// "3 12 40, a look every 60.0 s"; "" when nobody watches.
+    std::string of(const leak& l) {
+        std::lock_guard hold(mutex_);
+        auto it = counts_.find(key_of(l));
+        if (it == counts_.end()) return {};
+        std::string s;
+        for (std::size_t n : it->second) s += std::to_string(n) + " ";
+        s.back() = ',';
+        return s + " a look every " + in_words(period_);
+    }
+
+  private:
+    using key = std::tuple<std::string, sched::wait_reason, std::string>;
+    static key key_of(const leak& l) { return {l.created_at, l.reason, l.waits_at}; }
+
+    std::mutex mutex_; // guards all; never held over a wait
+    std::chrono::nanoseconds period_{0};
+    std::map<key, std::deque<std::size_t>> counts_;
+};
+
+} // namespace detail
+
+struct leak_watch_options {
+    std::chrono::nanoseconds period = std::chrono::minutes(1);
+    /// Who has waited for so long.
+    std::chrono::nanoseconds limit = std::chrono::minutes(1);
+    /// Groups smaller than this are not told, unless nothing can end their wait.
+    std::size_t least = 2;
+    /// Takes a line without its end; not set: stderr.
+    std::function<void(const std::string&)> log = nullptr;
+};
+
+/// One at a time: while it lives, a task looks for leaks once a period and logs a line for each group that has grown since the last look;
+/// report_leaks and the page /debug/pprof/leaks then show how the groups grew. Made and destroyed by a task. It sleeps on a
+/// timer, so the process is not said to be deadlocked while it lives.
+class leak_watch {
+  public:
+    explicit leak_watch(leak_watch_options o = {})
+        : stop_(with_cancel(context::background())), task_(spawn([o = std::move(o), ctx = context(stop_)] { run(o, ctx); })) {}
+    leak_watch(const leak_watch&) = delete;
+    leak_watch& operator=(const leak_watch&) = delete;
+    ~leak_watch() {
+        stop_.cancel();
+        sched::no_unwind whatever_happens;
+        (void)task_.done().recv();
+    }
+
+  private:
+    static void run(const leak_watch_options& o, const context& ctx) {
+        this_task::set_name("leak watch");
+        detail::leak_history::instance().clear();
+        while (ctx.done().recv_for(o.period) == chan_status::timeout) {
+            const std::vector<leak> all = leaks(o.limit);
+            const std::vector<long long> growth = detail::leak_history::instance().note(all, o.period);
+            for (std::size_t i = 0; i < all.size(); ++i) {
+                const leak& l = all[i];
+                if (growth[i] <= 0 || (l.count < o.least && !l.for_ever)) continue;
+                const std::string line = "leak: " + std::to_string(l.count) + " tasks (+" + std::to_string(growth[i]) + " in " +
+                                         detail::in_words(o.period) + ") [" + std::string(sched::to_string(l.reason)) + ", up to " +
+                                         detail::in_words(l.oldest) + (l.for_ever ? ", can never go on" : "") + "], created at " +
+                                         l.created_at;
+                if (o.log)
+                    o.log(line);
+                else
+                    std::fprintf(stderr, "%s\n", line.c_str());
+            }
+        }
+    }
+
+    cancel_context stop_;
+    task<void> task_;
+};
+
+/// leaks(), for people.
 inline void report_leaks(std::ostream& os, std::chrono::nanoseconds limit = std::chrono::minutes(1)) {
     std::vector<leak> all = leaks(limit);
     if (all.empty()) os << "no task has waited for " << detail::in_words(limit) << "\n";
@@ -65,7 +177,9 @@ inline void report_leaks(std::ostream& os, std::chrono::nanoseconds limit = std:
            << detail::in_words(l.youngest) << " to " << detail::in_words(l.oldest)
            << (l.for_ever ? ", can never go on" : "") << "], created at " << l.created_at << "\n    tasks";
         for (std::uint64_t id : l.ids) os << ' ' << id;
-        os << (l.ids.size() < l.count ? " ...\n" : "\n") << l.waits_at << "\n";
+        os << (l.ids.size() < l.count ? " ...\n" : "\n");
+        if (const std::string past = detail::leak_history::instance().of(l); !past.empty()) os << "    counts: " << past << "\n";
+        os << l.waits_at << "\n";
     }
 }
 

@@ -155,6 +155,31 @@ class symbolizer {
         return nullptr;
     }
 
+    /// From the function that contains pc down to the innermost call that is inlined there. (dwarf_getscopes goes on from an
+    /// inlined function to where that is defined, not to its caller.)
+    static bool find_scopes(::Dwarf_Die* parent, ::Dwarf_Addr pc, std::vector<::Dwarf_Die>& out) {
+        ::Dwarf_Die child;
+        if (::dwarf_child(parent, &child) != 0) return false;
+        do {
+            switch (::dwarf_tag(&child)) {
+            case DW_TAG_subprogram:
+            case DW_TAG_inlined_subroutine:
+            case DW_TAG_lexical_block:
+            case DW_TAG_try_block:
+            case DW_TAG_catch_block:
+                if (::dwarf_haspc(&child, pc) != 1) break;
+                out.push_back(child);
+                find_scopes(&child, pc, out);
+                return true;
+            case DW_TAG_namespace:
+                if (find_scopes(&child, pc, out)) return true;
+                break;
+            default: break;
+            }
+        } while (::dwarf_siblingof(&child, &child) == 0);
+        return false;
+    }
+
     void with_dwarf(std::uint64_t pc, std::vector<location>& out) {
         ::Dwfl_Module* module = ::dwfl_addrmodule(dwfl_, pc);
         if (!module) return;
@@ -169,10 +194,9 @@ class symbolizer {
                     at.line = static_cast<unsigned>(number);
                 }
             }
-            ::Dwarf_Die* scopes = nullptr;
-            int n = ::dwarf_getscopes(unit, pc - bias, &scopes);
-            std::unique_ptr<::Dwarf_Die, decltype(&std::free)> own(scopes, &std::free);
-            for (int i = 0; i < n; ++i) {
+            std::vector<::Dwarf_Die> scopes;
+            find_scopes(unit, pc - bias, scopes);
+            for (std::size_t i = scopes.size(); i-- > 0;) {
                 int tag = ::dwarf_tag(&scopes[i]);
                 if (tag != DW_TAG_inlined_subroutine && tag != DW_TAG_subprogram) continue;
                 if (const char* name = linkage_of(&scopes[i])) {
