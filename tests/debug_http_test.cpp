@@ -283,7 +283,8 @@ TEST_F(debug_pages, promtool_accepts_the_metrics) {
         std::string said = mpg::blocking([&] { return shell("promtool check metrics < " + file, rc); });
         EXPECT_EQ(rc, 0) << said;
         EXPECT_EQ(said, "") << r.body;
-        for (const char* name : {"mpg_threads{state=\"running\"} ", "mpg_timers ", "mpg_stacks{state=\"cached\"} ", "mpg_stack_cached_bytes ",
+        for (const char* name : {"mpg_sched_latency_seconds_bucket{le=\"+Inf\"} ", "mpg_wait_seconds_count ", "mpg_stalls_total ",
+                                 "mpg_threads{state=\"running\"} ", "mpg_timers ", "mpg_stacks{state=\"cached\"} ", "mpg_stack_cached_bytes ",
                                  "mpg_poller_polls_total ", "mpg_channel_length{name=\"a \\\"queue\\\"\"} 3\n",
                                  "mpg_channel_capacity{name=\"a \\\"queue\\\"\"} 9\n", "mpg_tasks{state=\"waiting\"} ", "mpg_procs 4\n", "mpg_run_queue_tasks{p=\"3\"} ",
                                  "mpg_poller_info{kind=\"", "http_server_requests_in_flight 1\n", "process_cpu_seconds_total "})

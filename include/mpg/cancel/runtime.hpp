@@ -127,8 +127,10 @@ class runtime {
         for (auto& p : rt.ps) {
             s.tasks_created += p->created.load(std::memory_order_relaxed);
             s.steals += p->steals.load(std::memory_order_relaxed);
-            for (std::size_t i = 0; i < latency_histogram::size; ++i)
+            for (std::size_t i = 0; i < latency_histogram::size; ++i) {
                 s.sched_latency.counts[i] += p->latency[i].load(std::memory_order_relaxed);
+                s.wait_time.counts[i] += p->waited[i].load(std::memory_order_relaxed);
+            }
         }
         sched::for_each_task(rt, [&](sched::task& t) {
             switch (t.get_state()) {

@@ -42,6 +42,27 @@ class metrics_writer {
         family(name, type, help);
         value(n);
     }
+    /// The sum is an estimate: three quarters of each bucket's end.
+    void histogram(const std::string& name, std::string_view help, const latency_histogram& h) {
+        family(name, "histogram", help);
+        std::uint64_t below = 0;
+        double total = 0;
+        for (std::size_t i = 0; i < latency_histogram::size; ++i) {
+            below += h.counts[i];
+            const double end = static_cast<double>(latency_histogram::upper(i).count()) / 1e9;
+            total += 0.75 * end * static_cast<double>(h.counts[i]);
+            const bool last = i + 1 == latency_histogram::size;
+            if (i % 2 != 0 && !last) continue; // powers of four will do
+            char text[32];
+            std::snprintf(text, sizeof text, "%.9g", end);
+            name_ = name + "_bucket";
+            value(below, label("le", last ? "+Inf" : text));
+        }
+        name_ = name + "_sum";
+        value(total);
+        name_ = name + "_count";
+        value(below);
+    }
     /// name="value", escaped.
     static std::string label(std::string_view name, std::string_view value) {
         std::string s(name);
@@ -174,6 +195,11 @@ inline std::string metrics() {
         sum.stack_bytes_mapped += s.stack_bytes_mapped;
         sum.stack_bytes_resident_estimate += s.stack_bytes_resident_estimate;
         sum.dropped_exceptions += s.dropped_exceptions;
+        sum.stalls += s.stalls;
+        for (std::size_t i = 0; i < latency_histogram::size; ++i) {
+            sum.sched_latency.counts[i] += s.sched_latency.counts[i];
+            sum.wait_time.counts[i] += s.wait_time.counts[i];
+        }
         ++pollers[detail::metrics_writer::label("kind", to_string(s.poller)) + "," +
                   detail::metrics_writer::label("reason", s.poller_reason)];
         std::size_t kept = rt->stacks.idle_slots();
@@ -232,6 +258,9 @@ inline std::string metrics() {
              sum.stack_bytes_resident_estimate);
     w.single("mpg_dropped_exceptions_total", "counter", "Total number of exceptions of tasks that nobody joined.",
              sum.dropped_exceptions);
+    w.single("mpg_stalls_total", "counter", "Total number of times a task held others up for long (options::stall_after).", sum.stalls);
+    w.histogram("mpg_sched_latency_seconds", "How long tasks were runnable before they ran: a sample, one of 64.", sum.sched_latency);
+    w.histogram("mpg_wait_seconds", "How long tasks were parked before another woke them: a sample, one of 64.", sum.wait_time);
     detail::channel_metrics(w);
     // Where the meaning is Go's, so is the name.
     w.single("go_goroutines", "gauge", "Number of goroutines that currently exist.", sum.tasks);

@@ -15,23 +15,30 @@ namespace mpg::sched {
 
 inline std::uint32_t latency_clock() noexcept { return static_cast<std::uint32_t>(base::now() >> 7); }
 
-[[gnu::cold]] MPG_NOINLINE inline void note_ready(processor* p, task& t) noexcept {
+inline std::size_t latency_bucket(std::uint64_t units) noexcept {
+    // Rounded to units of 128 ns: at most 1 is bucket 0, 2 is 1, 3 and 4 are 2.
+    const auto bucket = units <= 1 ? 0u : static_cast<unsigned>(std::bit_width(units - 1));
+    return std::min<std::size_t>(bucket, latency_histogram::size - 1);
+}
+
+[[gnu::cold]] MPG_NOINLINE inline void note_ready(processor* p, task& t, bool waited) noexcept {
     if (p) p->to_sample = 64;
+    // The wait began when the task left its stack, by a clock that may be a scheduler visit old.
+    if (p && waited) bump(p->waited[latency_bucket(static_cast<std::uint64_t>(std::max<base::nanos>(base::now() - t.since, 0)) >> 7)]);
     const std::uint32_t now = latency_clock();
     t.futex.store(now != 0 ? now : 1, std::memory_order_relaxed); // goes with the task, through the queue
 }
 /// t is about to be put on a queue by a machine with p, or by somebody without a P of its runtime.
-MPG_ALWAYS_INLINE void sample_ready(processor* p, task& t) noexcept {
-    if (!p || --p->to_sample == 0) [[unlikely]] note_ready(p, t);
+/// waited: it was parked.
+MPG_ALWAYS_INLINE void sample_ready(processor* p, task& t, bool waited = false) noexcept {
+    if (!p || --p->to_sample == 0) [[unlikely]] note_ready(p, t, waited);
 }
 
 [[gnu::cold]] MPG_NOINLINE inline void count_latency(processor* p, task& t) noexcept {
     const std::uint32_t waited = latency_clock() - t.futex.load(std::memory_order_relaxed);
     t.futex.store(0, std::memory_order_relaxed);
     if (!p) return;
-    // waited is rounded to units of 128 ns: at most 1 is bucket 0, 2 is 1, 3 and 4 are 2.
-    const auto bucket = waited <= 1 ? 0u : static_cast<unsigned>(std::bit_width(waited - 1));
-    bump(p->latency[std::min<std::size_t>(bucket, latency_histogram::size - 1)]);
+    bump(p->latency[latency_bucket(waited)]);
 }
 /// t begins to run on the machine that holds p.
 MPG_ALWAYS_INLINE void sample_start(processor* p, task& t) noexcept {

@@ -87,6 +87,7 @@ struct runtime_stats {
     std::uint64_t dropped_exceptions = 0;
     std::uint64_t stalls = 0;          // see options::stall_after
     latency_histogram sched_latency;
+    latency_histogram wait_time; // how long tasks were parked: one of 64 that a task of the runtime has woken
 };
 
 } // namespace mpg

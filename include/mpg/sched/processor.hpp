@@ -53,7 +53,7 @@ struct alignas(base::cache_line) processor {
     base::atomic<std::uint32_t> tick{0};   // switches; every 61st goes the fair way
     base::atomic<std::uint32_t> slices{0}; // those of them that begin a time slice: all but the ones to runnext
     base::atomic<std::uint64_t> created{0}, ended{0}, steals{0};
-    base::atomic<std::uint64_t> latency[latency_histogram::size]{}; // see latency.hpp
+    base::atomic<std::uint64_t> latency[latency_histogram::size]{}, waited[latency_histogram::size]{}; // see latency.hpp
 
     // Shared.
     alignas(base::cache_line) base::atomic<std::uint32_t> attention{0}; // bits of attention: come to the scheduler

@@ -61,7 +61,7 @@ inline void ready(task* t) noexcept {
     processor* p = here.of(rt);
     t->set_state(task_state::runnable);
     probe::task_ready(*t);
-    sample_ready(p, *t);
+    sample_ready(p, *t, true);
     if (!p) [[unlikely]] return inject(rt, t);
     task* old = p->runnext.load(std::memory_order_relaxed);
     p->runnext.store(t, std::memory_order_relaxed);
@@ -78,7 +78,7 @@ inline void ready_later(task* t) noexcept {
     processor* p = here.of(rt);
     t->set_state(task_state::runnable);
     probe::task_ready(*t);
-    sample_ready(p, *t);
+    sample_ready(p, *t, true);
     if (!p) [[unlikely]] return inject(rt, t);
     push_ring(*p, t);
     if (!p->alone && !here.m->polling) published(rt);
