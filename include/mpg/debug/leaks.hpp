@@ -4,6 +4,7 @@
 #include <mpg/cancel/context.hpp>
 #include <mpg/cancel/task_handle.hpp>
 #include <mpg/debug/dump.hpp>
+#include <mpg/sched/this_task.hpp>
 
 #include <algorithm>
 #include <chrono>
