@@ -19,7 +19,7 @@ import machine
 import pictures
 import report
 from figures import OURS, figures_of, make_rows, number, read_cases, read_floors, split_procs
-from rivals import Failed, is_slow, other_rivals, our_rival
+from rivals import Failed, is_slow, other_rivals, our_rival, spread_rooms
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -163,6 +163,8 @@ def main(arguments):
     except Failed as e:
         sys.exit(f"{e}")
     names = [n for n in rivals[0].cases if options.filter.search(n) and not (options.quick and is_slow(n))]
+    if options.quick:
+        names = spread_rooms(names)
     if not names:
         sys.exit(f"no case matches {options.filter.pattern}")
     about, date, before = machine.describe(options.build, REPOSITORY), datetime.datetime.now(), machine.load_average()

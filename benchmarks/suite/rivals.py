@@ -274,6 +274,15 @@ def room(name):
     return split_procs(name)[0].split("/")[0]
 
 
+def spread_rooms(names):
+    """The same names, each room evenly over the whole: so that who runs out of time has something of each."""
+    rooms = {}
+    for name in names:
+        rooms.setdefault(room(name), []).append(name)
+    return [name for _, name in sorted(((i + 0.5) / len(mine), name) for mine in rooms.values()
+                                       for i, name in enumerate(mine))]
+
+
 def is_slow(name):
     """What a quick run leaves out: more than a second, or a big part of the machine's memory."""
     case, _ = split_procs(name)

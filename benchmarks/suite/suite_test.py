@@ -94,6 +94,12 @@ class Parsing(unittest.TestCase):
         self.assertTrue(rivals.is_slow("memory/blocked_task/tasks:1000000/procs:1"))
         self.assertFalse(rivals.is_slow("chan/prod_cons/cap:1000/procs:1"))
 
+    def test_a_quick_run_has_something_of_each_room(self):
+        names = ["chan/a", "chan/b", "chan/c", "chan/d", "net/x", "net/y"]
+        got = rivals.spread_rooms(names)
+        self.assertEqual(sorted(got), names)
+        self.assertEqual({rivals.room(n) for n in got[:3]}, {"chan", "net"})
+
     def test_the_table_of_cases(self):
         cases = read_cases()
         self.assertEqual(cases["task/yield"][0].targets, {1: 10.0, 2: 10.0})
