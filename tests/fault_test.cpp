@@ -134,7 +134,7 @@ TEST_P(faults, interrupted_calls_are_repeated) {
 
 TEST_P(faults, short_transfers_lose_nothing) {
     run([] {
-        for (std::size_t most : {1, 3}) {
+        for (std::size_t most : {1u, 3u}) {
             live_server s;
             add_echo(s);
             s.start();

@@ -140,13 +140,11 @@ MPG_TEST_CALL(epoll_create1)
 MPG_TEST_CALL(epoll_ctl)
 MPG_TEST_CALL(epoll_pwait2)
 MPG_TEST_CALL(epoll_wait)
-MPG_TEST_CALL(eventfd)
 MPG_TEST_CALL(fcntl)
 MPG_TEST_CALL(fsync)
 MPG_TEST_CALL(getpeername)
 MPG_TEST_CALL(getsockname)
 MPG_TEST_CALL(getsockopt)
-MPG_TEST_CALL(ioctl)
 MPG_TEST_CALL(listen)
 MPG_TEST_CALL(open)
 MPG_TEST_CALL(pipe2)
@@ -180,6 +178,14 @@ MPG_TEST_TRANSFER(copy_file_range, (int from, ::off64_t* a, int to, ::off64_t* b
 #undef MPG_TEST_TRANSFER
 #undef MPG_TEST_LIST
 
+inline int eventfd(unsigned value, int flags) noexcept {
+    if (const int e = test::detail::injected(test::call::eventfd)) return errno = e, -1;
+    return ::eventfd(value, flags);
+}
+inline int ioctl(int fd, unsigned long what, int* value) noexcept {
+    if (const int e = test::detail::injected(test::call::ioctl)) return errno = e, -1;
+    return ::ioctl(fd, what, value);
+}
 inline int setsockopt(int fd, int level, int name, const void* value, std::size_t n) noexcept {
     if (const int e = test::detail::injected(test::call::setsockopt)) return errno = e, -1;
     return ::setsockopt(fd, level, name, value, static_cast<::socklen_t>(n));
