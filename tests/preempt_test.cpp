@@ -11,7 +11,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
+#include <exception>
+#include <link.h>
 #include <ctime>
 #include <map>
 #include <mutex>
@@ -177,6 +180,123 @@ TEST_P(preempt, anything_may_be_interrupted) {
         on = false;
         ended.wait();
     });
+}
+
+// Where a task may stand when it is frozen: it and another that needs the same thing both get on.
+
+/// Runs f(on) in more tasks than there are Ps, at slices of 200 us, until each has been frozen in it a few times.
+template <class F> void frozen_within(unsigned procs, F f) {
+    mpg::options o;
+    o.procs = procs;
+    o.preempt_after = 200us;
+    const auto stats = mpg::run(o, [&] {
+        std::atomic<bool> on{true};
+        mpg::wait_group ended;
+        for (unsigned i = 0; i < 2 * procs + 1; ++i) ended.go([&] { f(on); });
+        const bool enough = mpg::test::eventually([] { return mpg::runtime::current()->stats().preemptions > 50; });
+        EXPECT_TRUE(enough);
+        on = false;
+        ended.wait();
+        return mpg::runtime::current()->stats();
+    });
+    EXPECT_GT(stats.preemptions, 50u);
+}
+
+void work_a_little() {
+    for (int i = 0; i < 50'000; ++i) asm volatile("" ::: "memory");
+}
+
+TEST_P(preempt, in_a_catch_block) {
+    frozen_within(procs(), [](const std::atomic<bool>& on) {
+        for (int k = 0; on; ++k) {
+            try {
+                throw k;
+            } catch (int outer) {
+                try {
+                    throw std::runtime_error("inner");
+                } catch (const std::exception& e) {
+                    work_a_little();
+                    if (std::strcmp(e.what(), "inner") != 0) std::abort();
+                }
+                work_a_little();
+                if (outer != k || std::uncaught_exceptions() != 0) std::abort();
+            }
+        }
+    });
+}
+
+TEST_P(preempt, in_a_destructor_while_an_exception_flies) {
+    struct slow {
+        ~slow() {
+            work_a_little();
+            if (std::uncaught_exceptions() != 1) std::abort();
+        }
+    };
+    frozen_within(procs(), [](const std::atomic<bool>& on) {
+        while (on) {
+            try {
+                slow s;
+                throw 1;
+            } catch (int) {
+            }
+        }
+    });
+}
+
+/// Unoptimised, so that each level has a frame; comes close to the end of the stack.
+[[gnu::noinline, gnu::optimize("O0")]] int deep(int n, std::uintptr_t low) {
+    volatile char here = 0;
+    if (reinterpret_cast<std::uintptr_t>(&here) < low + (12 << 10)) { // from here on the handler's frame alone would not fit
+        work_a_little();
+        return n;
+    }
+    return deep(n + 1, low) + here;
+}
+
+TEST_P(preempt, near_the_end_of_the_stack) {
+    frozen_within(procs(), [](const std::atomic<bool>& on) {
+        volatile char here = 0;
+        const std::uintptr_t low = reinterpret_cast<std::uintptr_t>(&here) - (246 << 10); // 256 KiB less guard and what is above us
+        int levels = 0;
+        while (on) {
+            const int n = deep(0, low);
+            if (levels != 0 && n != levels) std::abort();
+            levels = n;
+        }
+    });
+}
+
+// It holds a lock of the C library that every throw in another task needs.
+TEST_P(preempt, inside_dl_iterate_phdr) {
+    frozen_within(procs(), [](const std::atomic<bool>& on) {
+        while (on) {
+            ::dl_iterate_phdr(
+                [](::dl_phdr_info*, std::size_t, void*) {
+                    work_a_little();
+                    return 0;
+                },
+                nullptr);
+            try {
+                throw 1;
+            } catch (int) {
+            }
+        }
+    });
+}
+
+TEST_P(preempt, inside_printf) {
+    std::FILE* file = std::tmpfile();
+    ASSERT_NE(file, nullptr);
+    std::atomic<long> written{0};
+    frozen_within(procs(), [&](const std::atomic<bool>& on) {
+        while (on) {
+            if (std::ftell(file) > 10'000'000) std::rewind(file);
+            for (int i = 0; i < 500; ++i) written += std::fprintf(file, "%d %s %.17g\n", i, "text", 0.1 * i) > 0;
+        }
+    });
+    EXPECT_GT(written, 0);
+    EXPECT_EQ(std::ferror(file), 0);
+    std::fclose(file);
 }
 
 TEST(preempt_off, is_said) {
