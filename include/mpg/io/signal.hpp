@@ -118,7 +118,9 @@ class signal_hub {
         if (users_[s]++ == 0) {
             struct ::sigaction action {};
             action.sa_handler = mpg_signal_handler;
-            action.sa_flags = SA_RESTART | SA_ONSTACK;
+            // ThreadSanitizer runs a handler only once the thread comes back from a system call that it does not know
+            // (io_uring_enter): which a restarted one never does.
+            action.sa_flags = (base::tsan ? 0 : SA_RESTART) | SA_ONSTACK;
             ::sigfillset(&action.sa_mask);
             if (::sigaction(s, &action, &previous_[s]) != 0) {
                 --users_[s];
