@@ -141,6 +141,11 @@ MPG_ALWAYS_INLINE bool park_task(machine* m, task* t, const park_ops& ops, void*
     return true;
 }
 
+inline bool others_run() noexcept {
+    machine* m = this_machine();
+    return !m || !m->rt || m->rt->ps.size() > 1;
+}
+
 /// While contention is profiled.
 MPG_NOINLINE inline bool park_watched(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
     const base::nanos began = base::now();

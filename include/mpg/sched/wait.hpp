@@ -69,6 +69,9 @@ void ready(task* t) noexcept;
 /// As ready, but to the back of the queue: for wakers that wake many (close, broadcast, completions).
 void ready_later(task* t) noexcept;
 
+/// Can somebody else run while the caller spins? Not another task where there is one P.
+bool others_run() noexcept;
+
 /// For locks, as the last thing when one is given up for which others have waited: `time` in all. Tells a contention
 /// profile, where one is taken; caller: the return address of the function that gave it up. Else two loads and a branch.
 void contention_ended(std::int64_t time, const void* caller) noexcept;

@@ -1,19 +1,22 @@
 // The mutex, without its name: mutex, once and pool say what they wait for.
 //
-//   state word  locked | has_waiters. has_waiters is set while the queue, which a spinlock guards, is not
-//               empty.
+//   state word  locked | has_waiters | woken. has_waiters is set while the queue, which a spinlock guards, is not
+//               empty. woken: one of those who were queued has been woken without the mutex, and has not come yet.
 //   fast path   lock: compare-exchange of 0 with locked. unlock: the converse.
 //   slow path   lock: spin a little, then under the spinlock either take the free word or set has_waiters in
 //               the same compare-exchange that finds it locked, link and park. unlock: under the spinlock
 //               take the first waiter. Usually the word is cleared and the waiter competes for it again with
 //               those who run, which is what makes a mutex fast; who loses goes back to the front of the
 //               queue. But a waiter that came more than 1 ms ago is handed the mutex, locked as it is, so
-//               that nobody starves: the rule of Go's sync.Mutex.
+//               that nobody starves: the rule of Go's sync.Mutex. While woken is set an unlock wakes nobody: else
+//               each unlock of one who locks again and again would wake another waiter for nothing (Go's mutexWoken).
 //   the races   unlock / park: unlock's compare-exchange fails when has_waiters is set, and then the spinlock
 //               makes it wait until the waiter has parked. unlock / destroy: the word is cleared last, after
 //               the spinlock was given back, so that the next owner may destroy the mutex at once. woken /
-//               gives up: a waiter that was woken without the mutex is responsible for it: it takes it, or
-//               finds it locked by one who will see has_waiters, or, when it must end, locks and unlocks.
+//               gives up: woken is set by an unlock in the exchange that clears locked, and cleared by the waiter it
+//               stands for, in the exchange by which that one takes the word, or finds it locked: by somebody who
+//               unlocks after that and sees has_waiters without woken. So while the word is free and somebody is queued,
+//               one is on his way. When that one must end and finds it free, he locks and unlocks.
 //   cost        24 bytes; 5 ns for each of lock and unlock.
 #pragma once
 
@@ -53,20 +56,20 @@ class mutex_core {
     }
 
   private:
-    static constexpr std::uint32_t locked = 1, has_waiters = 2;
+    static constexpr std::uint32_t locked = 1, has_waiters = 2, woken = 4;
     static constexpr base::nanos patience = 1'000'000;
-    static constexpr int spins = 16;
 
     template <sched::wait_reason Reason> MPG_NOINLINE bool lock_slow(const limit& l) {
-        for (int i = 0; i < spins && word_.load(std::memory_order_relaxed) == locked; ++i) base::cpu_relax();
+        spin_while([&] { return word_.load(std::memory_order_relaxed) == locked; });
         if (try_lock()) return true;
         if (l.expired()) return false;
         strand self;
         self.since = base::now();
+        std::uint32_t mine = 0; // woken, when it stands for us
         for (bool again = false;; again = true) {
             if (!again) sched::suspension_point();
             queue_lock_.lock();
-            if (try_lock_or_announce()) {
+            if (try_lock_or_announce(mine)) {
                 queue_lock_.unlock();
                 return true;
             }
@@ -82,26 +85,36 @@ class mutex_core {
                 pass_on(how, self);
                 throw;
             }
+            mine = 0;
             if (how == ended::granted) {
-                if (self.ok || try_lock()) return true;
+                if (self.ok) return true;
+                mine = woken;
                 if (!l.expired()) continue;
+                if (came_too_late()) return true;
             }
             if (how == ended::withdrawn) continue;
             leave();
             return false;
         }
     }
-    // True: locked. False: somebody else has it and will see has_waiters. Under queue_lock_.
-    bool try_lock_or_announce() noexcept {
+    // True: locked. False: somebody else has it and will see has_waiters. mine: a bit to clear. Under queue_lock_.
+    bool try_lock_or_announce(std::uint32_t mine) noexcept {
         std::uint32_t s = word_.load(std::memory_order_relaxed);
         for (;;) {
-            std::uint32_t next = s & locked ? s | has_waiters : s | locked;
+            std::uint32_t next = (s & locked ? s | has_waiters : s | locked) & ~mine;
             if (word_.compare_exchange_weak(s, next, std::memory_order_acquire)) // pairs with: unlock
                 return !(s & locked);
         }
     }
+    // By one who was woken without the mutex and must end. True: it was free, and is his now.
+    bool came_too_late() noexcept {
+        std::uint32_t s = word_.load(std::memory_order_relaxed);
+        while (!word_.compare_exchange_weak(s, (s | locked) & ~woken, std::memory_order_acquire)) {
+        } // pairs with: unlock
+        return !(s & locked);
+    }
     void pass_on(ended how, const strand& self) noexcept {
-        if (how == ended::granted && (self.ok || try_lock())) unlock();
+        if (how == ended::granted && (self.ok || came_too_late())) unlock();
         leave();
     }
     // After somebody gave up; so that the next unlock need not find out.
@@ -114,7 +127,13 @@ class mutex_core {
         if (queue_.empty()) word_.fetch_and(~has_waiters, std::memory_order_relaxed);
     }
     MPG_NOINLINE void unlock_slow() noexcept {
+        std::uint32_t s = word_.load(std::memory_order_relaxed);
         for (;;) {
+            // Nobody waits (those who were queued have given up), or one is on his way.
+            if (!(s & has_waiters) || (s & woken)) {
+                if (word_.compare_exchange_weak(s, s & ~locked, std::memory_order_release)) return; // pairs with: lock
+                continue;
+            }
             queue_lock_.lock();
             strand* next = queue_.take();
             clear_if_empty();
@@ -124,14 +143,12 @@ class mutex_core {
             if (hand_over) next->ok = true;
             queue_lock_.unlock();
             if (next) {
-                // release: pairs with try_lock, lock.
-                if (!hand_over) word_.fetch_and(~locked, std::memory_order_release);
+                // Nobody else changes either bit now. release: pairs with try_lock, lock.
+                if (!hand_over) word_.fetch_add(woken - locked, std::memory_order_release);
                 wake(*next);
                 return sched::contention_ended(waited, __builtin_return_address(0)); // nothing of ours any more
             }
-            // Those who were queued have given up. Others may have come since.
-            std::uint32_t s = locked;
-            if (word_.compare_exchange_strong(s, 0, std::memory_order_release)) return; // pairs with: lock
+            s = word_.load(std::memory_order_relaxed);
         }
     }
 

@@ -1,0 +1,111 @@
+// The mutex as it stands in the header, with two and three strands: one holds it at a time, what one did is seen by the
+// next, and nobody waits for ever. A strand's park is that of a plain thread; time stands still, so that no mutex is ever
+// handed over.
+//
+// ctest: timeout:600
+// ctest: no-asan the stacks of abandoned fibers stay poisoned; there is one thread, and nothing is freed early
+// ctest: no-tsan there is one thread
+#include "model/support.hpp"
+
+#include <mpg/sched/wait.hpp>
+#include <mpg/sync/mutex_core.hpp>
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+// The waiting of sched, in so many lines: strands are the model's threads.
+namespace mpg::sched {
+
+struct task {
+    model::event go;
+};
+namespace {
+std::array<std::unique_ptr<task>, model::max_threads> strands; // of one execution
+} // namespace
+task* current() noexcept { return strands[model::explorer::current().thread_index()].get(); }
+void suspension_point() {}
+bool others_run() noexcept { return false; }
+void contention_ended(base::nanos, const void*) noexcept {}
+bool contention_watched() noexcept { return false; }
+bool park(const park_ops& ops, void* arg) noexcept {
+    task* self = current();
+    ops.commit(arg);
+    self->go.wait();
+    return true;
+}
+void ready(task* t) noexcept { t->go.set(); }
+void ready_later(task* t) noexcept { t->go.set(); }
+void arm(timer_node&, base::nanos) { model::require(false, "no timers here"); }
+bool disarm(timer_node&) noexcept { return false; }
+
+} // namespace mpg::sched
+
+namespace {
+
+using namespace mpg::model;
+
+struct state {
+    mpg::sync::mutex_core mutex;
+    plain<int> count;
+
+    state() {
+        for (auto& s : mpg::sched::strands) s = std::make_unique<mpg::sched::task>();
+        count = 0;
+    }
+    void add() {
+        require(mutex.lock<mpg::sched::wait_reason::mutex>(), "without a limit it is always had");
+        count = count + 1;
+        mutex.unlock();
+    }
+    void try_add(int& done) {
+        if (!mutex.try_lock()) return;
+        count = count + 1;
+        ++done;
+        mutex.unlock();
+    }
+};
+
+void two_strands(program& p) {
+    auto s = std::make_shared<state>();
+    for (int i = 0; i != 2; ++i)
+        p.thread([&s = *s] {
+            s.add();
+            s.add();
+        });
+    p.finally([s] { require(s->count == 4, "each has had it twice"); });
+}
+
+// One who locks again and again past two who wait: they are woken one after the other.
+void past_those_who_wait(program& p) {
+    auto s = std::make_shared<state>();
+    p.thread([&s = *s] {
+        s.add();
+        s.add();
+    });
+    for (int i = 0; i != 2; ++i) p.thread([&s = *s] { s.add(); });
+    p.finally([s] { require(s->count == 4, "all have had it"); });
+}
+
+void one_only_tries(program& p) {
+    auto s = std::make_shared<state>();
+    auto done = std::make_shared<int>(0);
+    for (int i = 0; i != 2; ++i) p.thread([&s = *s] { s.add(); });
+    p.thread([&s = *s, done] { s.try_add(*done); });
+    p.finally([s, done] { require(s->count == 2 + *done, "all have had it"); });
+}
+
+TEST(model_mutex, two_strands_exclude_each_other) { expect_holds(two_strands); }
+TEST(model_mutex, nobody_is_forgotten) { expect_holds_at_random(past_those_who_wait, 300'000); }
+TEST(model_mutex, one_who_only_tries_disturbs_nobody) { expect_holds(one_only_tries); }
+TEST(model_mutex, its_mutants_are_found) {
+    expect_survivors("mpg/sync/mutex_core.hpp", {two_strands, one_only_tries},
+                     {
+                         // Who does not get it reads nothing that it guards, and goes on under the queue's lock.
+                         "lock: rmw acquire, relaxed when it fails",
+                         "try_lock: rmw acquire, relaxed when it fails",
+                         "try_lock_or_announce: rmw acquire, relaxed when it fails",
+                     });
+}
+
+} // namespace
