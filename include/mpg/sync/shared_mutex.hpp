@@ -101,10 +101,6 @@ class shared_mutex {
     template <class Mode> MPG_NOINLINE bool acquire_slow(const sync::limit& l) {
         using sync::ended;
         if (l.expired()) return false;
-        sync::spin_while([&] {
-            const word s = word_.load(std::memory_order_relaxed);
-            return (s & Mode::excluded_by) && !(s & has_waiters);
-        });
         for (;;) {
             sched::suspension_point();
             sync::strand self;
