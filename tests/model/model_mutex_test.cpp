@@ -26,6 +26,7 @@ std::array<std::unique_ptr<task>, model::max_threads> strands; // of one executi
 task* current() noexcept { return strands[model::explorer::current().thread_index()].get(); }
 void suspension_point() {}
 bool others_run() noexcept { return false; }
+void passes_by() noexcept {}
 void contention_ended(base::nanos, const void*) noexcept {}
 bool contention_watched() noexcept { return false; }
 bool park(const park_ops& ops, void* arg) noexcept {

@@ -39,6 +39,7 @@ struct machine {
     void (*finish)(void*) noexcept = nullptr;
     void* finish_arg = nullptr;
 
+    std::uint32_t passed = 0;     // see passes_by
     bool searching = false;       // counted in runtime_state::searching
     bool polling = false;         // in poll(): who is readied now does not wake other machines
     bool locked = false;          // by thread_lock: runs one task only

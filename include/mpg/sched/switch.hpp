@@ -199,6 +199,12 @@ inline void yield_now(machine* m) noexcept {
         t, wait_reason::none);
 }
 
+inline void passes_by() noexcept {
+    machine* m = this_machine();
+    if (!m || !m->cur || m->cur->is_thread() || m->cur->blocking != 0 || ++m->passed % 256 != 0) return;
+    yield_now(m);
+}
+
 // ---- the life of a task
 
 MPG_NOINLINE inline void destroy_extras(task* t) noexcept {

@@ -72,6 +72,10 @@ void ready_later(task* t) noexcept;
 /// Can somebody else run while the caller spins? Not another task where there is one P.
 bool others_run() noexcept;
 
+/// For locks: the caller takes one past a strand that was woken for it, which may stand behind the caller in the queue of
+/// the same P. So each 256th time it is let go first: nobody else would do that where there is no preemption.
+void passes_by() noexcept;
+
 /// For locks, as the last thing when one is given up for which others have waited: `time` in all. Tells a contention
 /// profile, where one is taken; caller: the return address of the function that gave it up. Else two loads and a branch.
 void contention_ended(std::int64_t time, const void* caller) noexcept;

@@ -60,6 +60,7 @@ class mutex_core {
     static constexpr base::nanos patience = 1'000'000;
 
     template <sched::wait_reason Reason> MPG_NOINLINE bool lock_slow(const limit& l) {
+        if ((word_.load(std::memory_order_relaxed) & (locked | woken)) == woken) sched::passes_by();
         spin_while([&] { return word_.load(std::memory_order_relaxed) == locked; });
         if (try_lock()) return true;
         if (l.expired()) return false;
