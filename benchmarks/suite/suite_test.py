@@ -35,11 +35,11 @@ server_cpu_seconds,0.33593509
 CALLGRIND = """Events recorded:  Ir
 8,929,060 (100.0%)  PROGRAM TOTALS
 Ir                file:function
-969,256 (10.86%)  ???:mpg::sched::switch_away(mpg::sched::machine*, void (*)(void*) noexcept) [/work/task_bench]
-962,596 (10.78%)  ???:mpg::sched::switch_away(mpg::sched::machine*, void (*)(void*) noexcept)'2 [/work/task_bench]
+969,256 (10.86%)  ???:mpg::sched::switch_away(mpg::sched::machine*, void (*)(void*) noexcept) [/build/task_bench]
+962,596 (10.78%)  ???:mpg::sched::switch_away(mpg::sched::machine*, void (*)(void*) noexcept)'2 [/build/task_bench]
 807,062 ( 9.04%)  ./elf/./elf/dl-lookup.c:do_lookup_x [/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2]
-7,040 ( 0.01%)  ???:_ZN3mpg6selectIJNS_8channels9recv_caseIRNS_4chanIiEEZN12_GLOBAL__N_1 [/work/x]
-140,000 ( 1.57%)  ???:void (anonymous namespace)::yield_now<a<b>, c>(int)::{lambda(void*)#1}::_FUN(void*) [/work/x]
+7,040 ( 0.01%)  ???:_ZN3mpg6selectIJNS_8channels9recv_caseIRNS_4chanIiEEZN12_GLOBAL__N_1 [/build/x]
+140,000 ( 1.57%)  ???:void (anonymous namespace)::yield_now<a<b>, c>(int)::{lambda(void*)#1}::_FUN(void*) [/build/x]
 """
 CASES = {"task/yield": [Figure("time", "ns", {1: 10.0, 2: 10.0})],
          "program/sieve": [Figure("time", "ms", {1: 130.0})],

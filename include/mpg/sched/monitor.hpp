@@ -268,7 +268,7 @@ class monitor {
     /// is to it. False: that cannot be said.
     bool barrier(machine& m) noexcept {
         if (rt_.membarrier) return ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
-        base::fence(std::memory_order_seq_cst);
+        base::fence(std::memory_order_seq_cst); // pairs with: enter_runtime, whose thread has been off its CPU since
         const base::nanos used = cpu_time(m);
         const char state = thread_state(m.tid.load(std::memory_order_relaxed));
         return used >= 0 && (state == 0 || state == 'S' || state == 'D') && cpu_time(m) == used;
@@ -343,7 +343,8 @@ class monitor {
     }
 
     bool freeze(machine& m, std::uint32_t tick, bool ordinary, base::nanos now) {
-        if (m.relief.load(std::memory_order_acquire)) { // asked before; it stood in the runtime, or blocks the signal
+        // Asked before; it stood in the runtime, or blocks the signal. acquire: pairs with freeze_here, which took it.
+        if (m.relief.load(std::memory_order_acquire)) {
             next_ = std::min(next_, now + std::max(rt_.slice / 8, least));
             signal(m);
             return false;

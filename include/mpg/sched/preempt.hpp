@@ -167,7 +167,8 @@ inline void freeze_here(machine& m, const void* context) noexcept {
     if (processor* p = m.p) {
         machine* relief = m.relief.load(std::memory_order_acquire); // pairs with: the monitor's store
         if (!relief || p->tick.load(std::memory_order_relaxed) != m.relief_tick.load(std::memory_order_relaxed) ||
-            !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel)) // or the monitor took it back
+            // pairs with: look_at_surplus; it fails when the monitor took it back.
+            !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel))
             return leave_runtime(m);
         probe::preempt(*t, *p);
         stand_still(m, *t, context);

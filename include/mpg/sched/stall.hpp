@@ -69,7 +69,7 @@ class stall_reporter {
     void run() {
         for (noted n{};; wake_.wait()) {
             while (!ends_.load(std::memory_order_acquire) && take(n)) tell(n); // pairs with: stop
-            if (ends_.load(std::memory_order_acquire)) return;
+            if (ends_.load(std::memory_order_acquire)) return; // pairs with: stop
         }
     }
     bool take(noted& n) noexcept {

@@ -58,10 +58,12 @@ class mutex_core {
   private:
     static constexpr std::uint32_t locked = 1, has_waiters = 2, woken = 4;
     static constexpr base::nanos patience = 1'000'000;
+    static constexpr int spins = 16;
 
     template <sched::wait_reason Reason> MPG_NOINLINE bool lock_slow(const limit& l) {
         if ((word_.load(std::memory_order_relaxed) & (locked | woken)) == woken) sched::passes_by();
-        spin_while([&] { return word_.load(std::memory_order_relaxed) == locked; });
+        if (sched::others_run())
+            for (int i = 0; i < spins && word_.load(std::memory_order_relaxed) == locked; ++i) base::cpu_relax();
         if (try_lock()) return true;
         if (l.expired()) return false;
         strand self;

@@ -99,13 +99,6 @@ class wait_queue {
     strand_list list_;
 };
 
-/// A little patience before a strand waits: while busy() holds, and the one who makes it so may be running. Half a
-/// microsecond or two, by the CPU's idea of a pause.
-template <class Busy> void spin_while(Busy busy) noexcept {
-    if (!sched::others_run()) return;
-    for (int i = 0; i < 16 && busy(); ++i) base::cpu_relax();
-}
-
 /// What may end a wait, beside its grant and a stop.
 struct limit {
     base::nanos deadline = base::never;

@@ -122,7 +122,7 @@ class connection {
         return when ? base::to_nanos(*when) : base::never;
     }
     bool is_through() const noexcept {
-        return through_.load(std::memory_order_acquire);
+        return through_.load(std::memory_order_acquire); // pairs with: its store, when the handshake is through
     } // pairs with: finish
     /// Before an operation: what makes it fail although it might not have to wait.
     std::error_code hindrance(const base::atomic<base::nanos>& deadline, const context& ctx) const noexcept {
