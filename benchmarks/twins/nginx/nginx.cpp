@@ -4,18 +4,20 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include <sys/mman.h>
 #include <unistd.h>
 
 int main(int argc, char** argv) {
     if (argc != 5) return std::fprintf(stderr, "usage: %s --addr HOST:PORT --procs N\n", argv[0]), 2;
     const std::string address = argv[2], procs = argv[4];
     const std::string workers = procs == "0" ? "auto" : procs;
-    char name[] = "/tmp/health_nginx.XXXXXX";
-    const int fd = ::mkstemp(name);
-    if (fd < 0) return std::perror("mkstemp"), 1;
+    // No file that would be left behind: nginx inherits the memory and reads it by its descriptor.
+    const int fd = ::memfd_create("health_nginx", 0);
+    if (fd < 0) return std::perror("memfd_create"), 1;
+    const std::string name = "/proc/self/fd/" + std::to_string(fd);
     const std::string configuration =
-        "daemon off;\nworker_processes " + workers + ";\npid " + name +
-        ".pid;\nerror_log stderr crit;\n"
+        "daemon off;\nworker_processes " + workers +
+        ";\npid /tmp/health_nginx.pid;\nerror_log stderr crit;\n"
         "events { worker_connections 8192; use epoll; }\n"
         "http {\n"
         "  access_log off;\n  keepalive_requests 1000000000;\n"
@@ -27,9 +29,8 @@ int main(int argc, char** argv) {
     if (::write(fd, configuration.data(), configuration.size()) !=
         static_cast<::ssize_t>(configuration.size()))
         return std::perror("write"), 1;
-    ::close(fd);
     ::setenv("PATH", "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/sbin:/bin", 1);
-    ::execlp("nginx", "nginx", "-c", name, "-e", "stderr", nullptr);
+    ::execlp("nginx", "nginx", "-c", name.c_str(), "-e", "stderr", nullptr);
     std::perror("nginx");
     return 1;
 }
