@@ -116,7 +116,12 @@ TEST(http_connection, what_clients_send_gets_its_answer_in_every_split) {
         {"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\nGET /ok HTTP/1.1\r\nHost: a\r\n\r\n", "404 200"},
         {"POST /ok HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /ok HTTP/1.1\r\nHost: a\r\n\r\n",
          "405 200"},
-        {"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "404"},
+        {"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nGET /ok HTTP/1.1\r\nHost: a\r\n\r\n", "404"},
+        {"CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
+        {"CONNECT a: HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
+        {"CONNECT a:0 HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
+        {"CONNECT a:65536 HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
+        {"CONNECT :80 HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
         {"GET /a/../ok HTTP/1.1\r\nHost: a\r\n\r\n", "301"},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET /ok HTTP/1.1\r\nHost: "
          "a\r\n\r\n",
@@ -189,6 +194,33 @@ TEST(http_connection, a_continue_is_sent_when_the_body_is_read) {
     const outcome o = s.talk({ignored, "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n"});
     EXPECT_EQ(statuses(o.sent), "200");
     EXPECT_NE(o.sent.find("Connection: close"), std::string::npos);
+    // Read after the response has begun: a 100 would stand in its midst.
+    s.handle("/late", [](request& req, response& res) {
+        (void)res.write("first");
+        (void)res.flush();
+        (void)res.write(req.body().read_all().value_or("failed"));
+    });
+    std::string late = head;
+    late.replace(late.find("/echo"), 5, "/late");
+    const outcome l = s.talk({late, "hello", "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n"});
+    EXPECT_EQ(dateless(l.sent), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+                                "5\r\nfirst\r\n5\r\nhello\r\n0\r\n\r\n");
+}
+
+TEST(http_connection, a_tunnel_is_asked_of_patterns_that_name_it) {
+    offline s;
+    s.handle("/", [](request&, response& res) { (void)res.write("no tunnel"); });
+    const std::string ask = "CONNECT a.example:80 HTTP/1.1\r\nHost: a\r\n\r\n", next = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    EXPECT_EQ(statuses(s.talk({ask + next}).sent), "404") << "what follows may be meant for the tunnel";
+    s.handle("CONNECT /", [](request& req, response& res) { (void)res.write(std::string(req.host())); });
+    s.handle("CONNECT b.example/", [](request& req, response& res) {
+        EXPECT_EQ(req.path(), "");
+        res.status(403);
+    });
+    EXPECT_EQ(dateless(s.talk({ask + next}).sent), "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\na.example:80");
+    EXPECT_EQ(dateless(s.talk({"CONNECT b.example:1 HTTP/1.1\r\nHost: a\r\n\r\n" + next}).sent),
+              "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    EXPECT_EQ(statuses(s.talk({next}).sent), "200");
 }
 
 TEST(http_connection, limits_of_the_header) {
@@ -315,6 +347,8 @@ TEST(http_response, statuses_without_a_body) {
     EXPECT_EQ(answer(h), "HTTP/1.1 204 No Content\r\n\r\n");
     EXPECT_EQ(answer([](request&, response& res) { res.status(304).header("Content-Length", "7"); }),
               "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n");
+    EXPECT_EQ(answer([](request&, response& res) { res.status(304); }), "HTTP/1.1 304 Not Modified\r\n\r\n")
+        << "0 would be said of what GET gives";
     EXPECT_EQ(answer([](request&, response& res) { res.status(299); }),
               "HTTP/1.1 299 \r\nContent-Length: 0\r\n\r\n");
 }
@@ -331,6 +365,18 @@ TEST(http_response, is_chunked_when_it_is_long_or_flushed) {
         answer([](request&, response& res) { (void)res.write(std::string(100'000, 'x')); });
     EXPECT_EQ(large, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n" +
                          std::string(100'000, 'x') + "\r\n0\r\n\r\n");
+}
+
+TEST(http_response, of_a_handler_that_threw_has_nothing_of_what_it_said) {
+    offline s;
+    s.handle("/", [](request&, response& res) {
+        res.status(201).header("Date", "never").header("X-A", "b").header("Content-Length", "1");
+        throw 1;
+    });
+    const std::string sent = s.talk({"GET / HTTP/1.1\r\nHost: a\r\n\r\n"}).sent;
+    EXPECT_NE(sent.find("\r\nDate: "), sent.npos);
+    EXPECT_EQ(dateless(sent), "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                              "Content-Length: 26\r\n\r\n500 Internal Server Error\n");
 }
 
 TEST(http_response, with_a_length_that_was_set_is_not) {

@@ -224,6 +224,18 @@ TEST_P(http_server, a_slow_body_fails) {
     });
 }
 
+TEST_P(http_server, a_body_that_nobody_reads_may_not_take_for_ever) {
+    run([] {
+        live_server s({.read_header_timeout = 100ms});
+        s->handle("/", [](request&, response& res) { (void)res.write("not read"); });
+        s.start();
+        http_peer c = s.connect();
+        ASSERT_TRUE(c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n123"));
+        EXPECT_EQ(c.read().body, "not read");
+        EXPECT_TRUE(c.ends());
+    });
+}
+
 TEST_P(http_server, a_client_that_does_not_read_fails_the_write) {
     run([] {
         live_server s({.write_timeout = 100ms});

@@ -18,6 +18,8 @@
 
 namespace mpg::http {
 
+class response;
+
 namespace detail {
 class connection;
 class client_exchange;
@@ -44,7 +46,7 @@ class body_reader {
     body_reader& operator=(const body_reader&) = delete;
 
     /// At least one byte, or 0 at the end. May suspend. Sends "100 Continue" first where the client waits for
-    /// it.
+    /// it, and the response has not begun.
     result<std::size_t> read(std::span<std::byte> out) { return read_some(out, ctx_); }
     result<std::size_t> read(std::span<std::byte> out, const context& ctx) { return read_some(out, &ctx); }
 
@@ -78,6 +80,7 @@ class body_reader {
   private:
     friend class detail::connection;
     friend class detail::client_exchange;
+    friend class response;
 
     /// A message with has_body and neither length nor chunks is ended by the end of the connection.
     body_reader(detail::wire& wire, detail::chunk_decoder& decoder, const detail::message_head& head,
@@ -145,7 +148,7 @@ class body_reader {
     }
 
     result<std::size_t> receive(std::span<std::byte> into, const context* ctx) {
-        if (continue_expected_) {
+        if (continue_expected_ && !response_begun_) {
             continue_expected_ = false;
             if (const std::error_code e = wire_.send({"HTTP/1.1 100 Continue\r\n\r\n"})) return fail(e);
         } else if (const std::error_code e = wire_.send()) { // earlier responses do not wait for this one
@@ -180,6 +183,7 @@ class body_reader {
     std::size_t max_framing_;
     std::uint64_t remaining_, produced_ = 0, framing_ = 0;
     bool chunked_, until_end_, continue_expected_, ended_;
+    bool response_begun_ = false; // the final one: nothing may be said in its midst
 };
 
 } // namespace mpg::http

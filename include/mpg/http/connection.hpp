@@ -212,11 +212,11 @@ class connection final : public registry::entry {
         }
         const routes& table = core_.table.get();
         const std::string_view host = routing_host(x);
-        const routes::route* route = table.find(x.head.method, host, x.parts.path, x.values);
+        const routes::route* route = table.find(x.head.method, host, routing_path(x), x.values);
 
         request req(x.head, x.parts, path, route ? &route->what : nullptr, x.values, body, watch, wire_,
                     core_.options.trace_propagator);
-        response res(wire_, watch, date_, x.buffers, core_.connections.draining(), x.head, *this,
+        response res(wire_, watch, date_, x.buffers, core_.connections.draining(), x.head, &body, *this,
                      &take_stream);
         std::unique_ptr<span> traced;
         if (core_.options.spans) [[unlikely]] traced = req.start_span(*core_.options.spans);
@@ -279,6 +279,7 @@ class connection final : public registry::entry {
         res.buffers_.body.clear();
         res.buffers_.trailers.clear();
         res.length_.reset();
+        res.own_date_ = false;
         res.written_ = 0;
         say(res, 500);
         return true;
@@ -293,7 +294,7 @@ class connection final : public registry::entry {
             below().set_write_deadline(
                 base::to_time_point(base::deadline_after(core_.options.write_timeout)));
         client_watch nobody(wire_, core_.base);
-        response res(wire_, nobody, date_, x.buffers, core_.connections.draining(), x.head, *this,
+        response res(wire_, nobody, date_, x.buffers, core_.connections.draining(), x.head, nullptr, *this,
                      &take_stream);
         say(res, status);
         res.finish();
@@ -310,6 +311,10 @@ class connection final : public registry::entry {
 
     // ---- after a request ----
 
+    /// CONNECT names no path, and is served by patterns for "/" that name it.
+    static std::string_view routing_path(const exchange& x) noexcept {
+        return x.head.method == "CONNECT" ? "/" : x.parts.path;
+    }
     std::string_view routing_host(exchange& x) const {
         x.host.clear();
         const std::string_view host = x.parts.authority.empty() ? x.head.host : x.parts.authority;
@@ -327,6 +332,7 @@ class connection final : public registry::entry {
     bool drain(body_reader& body) {
         if (body.ended()) return true;
         if (wire_.send()) return false; // the client may wait for the response before it sends the rest
+        if (core_.options.read_timeout.count() == 0) read_within(core_.options.read_header_timeout);
         std::byte piece[4096];
         for (std::size_t total = 0; total <= most_drained;) {
             const auto n = body.read(piece);

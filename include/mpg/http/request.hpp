@@ -33,7 +33,7 @@ class request {
     std::string_view method() const noexcept { return head_.method; }
     /// The request target as sent: "/a%20b?c=d".
     std::string_view target() const noexcept { return head_.target; }
-    /// Its path, unescaped: "/a b". "*" for `OPTIONS *`.
+    /// Its path, unescaped: "/a b". "*" for `OPTIONS *`, "" for CONNECT, whose target is host().
     std::string_view path() const noexcept { return path_; }
     /// Behind the '?', as sent; "" when there is none.
     std::string_view query() const noexcept { return parts_.query; }

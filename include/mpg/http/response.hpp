@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mpg/base/atomic.hpp>
+#include <mpg/http/body.hpp>
 #include <mpg/http/client_watch.hpp>
 #include <mpg/http/date.hpp>
 #include <mpg/http/field.hpp>
@@ -150,15 +151,18 @@ class response {
 
     response(detail::wire& wire, detail::client_watch& watch, detail::date_cache& date,
              detail::response_buffers& buffers, const base::atomic<bool>& last_ones,
-             const detail::request_head& head, detail::connection& owner, take_stream take) noexcept
+             const detail::request_head& head, body_reader* body, detail::connection& owner,
+             take_stream take) noexcept
         : wire_(wire)
         , watch_(watch)
         , date_(date)
         , buffers_(buffers)
         , last_ones_(last_ones)
+        , request_body_(body)
         , owner_(owner)
         , take_stream_(take)
         , head_only_(head.method == "HEAD")
+        , to_connect_(head.method == "CONNECT")
         , keep_alive_(head.keep_alive)
         , minor_(head.minor) {
         buffers_.fields.clear();
@@ -215,7 +219,15 @@ class response {
         using namespace std::string_view_literals;
         if (committed_) return;
         committed_ = true;
-        if (whole && !length_ && !(head_only_ && written_ == 0)) length_ = written_;
+        // Of a 304 it would be the length of what GET gives.
+        if (whole && !length_ && status_ != 304 && !(head_only_ && written_ == 0)) length_ = written_;
+        if (request_body_) {
+            request_body_->response_begun_ = true;
+            // A client that still waits for its 100 may send the body, or not.
+            if (request_body_->continue_expected_ && !request_body_->ended_) keep_alive_ = false;
+        }
+        // Its client may take what is on the way for a tunnel.
+        if (to_connect_) keep_alive_ = false;
         std::string& out = wire_.out();
         if (status_ == 200) {
             const std::string_view ok = date_.ok_and_line();
@@ -232,7 +244,9 @@ class response {
             out += "\r\n"sv;
             return;
         }
-        if (status_ == 304 || detail::status_has_body(status_)) {
+        if (to_connect_ && status_ < 300) {
+            // What follows is the tunnel, whose end is its length (RFC 9110, 9.3.6).
+        } else if (status_ == 304 || detail::status_has_body(status_)) {
             if (length_) {
                 append_length(out);
             } else if (detail::status_has_body(status_) && !whole) {
@@ -304,12 +318,13 @@ class response {
     detail::date_cache& date_;
     detail::response_buffers& buffers_;
     const base::atomic<bool>& last_ones_; // the server is shutting down
+    body_reader* const request_body_;     // null: of what is no request
     detail::connection& owner_;
     take_stream take_stream_;
     std::optional<std::uint64_t> length_;
     std::uint64_t written_ = 0;
     int status_ = 200;
-    bool head_only_, keep_alive_;
+    bool head_only_, to_connect_, keep_alive_;
     int minor_;
     bool committed_ = false, chunked_ = false, hijacked_ = false, deadline_moved_ = false, own_date_ = false;
 };

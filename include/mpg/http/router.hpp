@@ -147,7 +147,8 @@ template <class Target> class router {
             if (r->what.method.empty()) any = r;
             if (r->what.method == "GET") get = r;
         }
-        return get && method == "HEAD" ? get : any;
+        // Any method but the one that makes a tunnel.
+        return get && method == "HEAD" ? get : method == "CONNECT" ? nullptr : any;
     }
 
     /// Calls f(node) for each node at which a pattern for this path may end, the most specific first, until

@@ -49,7 +49,8 @@ class server {
 
     /// Calls f for requests that match the pattern: "[METHOD ][HOST]/[PATH]", where PATH may end with '/'
     /// (all below it) or "{$}" (not what is below), and have {name} for one segment and {name...} at its end
-    /// for all the rest. The most specific pattern wins. GET serves HEAD too. Throws std::invalid_argument
+    /// for all the rest. The most specific pattern wins. GET serves HEAD too; CONNECT is served by
+    /// patterns that name it and end with "/" behind the host, if any, and nobody but hijack() makes a tunnel. Throws std::invalid_argument
     /// when the pattern is malformed or conflicts with another one. f is called by many tasks at once.
     template <class F>
     requires std::invocable < std::decay_t<F>

@@ -51,6 +51,25 @@ inline void encode_path_to(std::string& out, std::string_view s) {
     }
 }
 
+/// Without the port: "[::1]:80" is "[::1]".
+constexpr std::string_view host_without_port(std::string_view host) noexcept {
+    const std::size_t bracket = host.rfind(']');
+    const std::size_t colon = host.rfind(':');
+    if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket))
+        return host;
+    return host.substr(0, colon);
+}
+
+/// The text behind a host's colon: 1 to 65535.
+constexpr bool is_port(std::string_view s) noexcept {
+    unsigned n = 0;
+    for (char c : s) {
+        if (c < '0' || c > '9' || n > 6553) return false;
+        n = 10 * n + static_cast<unsigned>(c - '0');
+    }
+    return n > 0 && n <= 65535;
+}
+
 /// The parts of a request target (RFC 9112, 3.2). Views into it.
 struct target_parts {
     std::string_view authority; // of the absolute and the authority form; else empty
@@ -63,7 +82,10 @@ constexpr std::optional<target_parts> split_target(std::string_view target,
                                                    std::string_view method) noexcept {
     target_parts parts;
     if (method == "CONNECT") {
-        if (target.empty() || target.find_first_of("/?#@") != std::string_view::npos) return std::nullopt;
+        const std::string_view host = host_without_port(target);
+        if (host.empty() || host.size() == target.size() || !is_port(target.substr(host.size() + 1)) ||
+            target.find_first_of("/?#@") != std::string_view::npos)
+            return std::nullopt;
         parts.authority = target;
         return parts;
     }
@@ -107,15 +129,6 @@ constexpr bool is_host(std::string_view s) noexcept {
         if (!ok) return false;
     }
     return true;
-}
-
-/// Without the port: "[::1]:80" is "[::1]".
-constexpr std::string_view host_without_port(std::string_view host) noexcept {
-    const std::size_t bracket = host.rfind(']');
-    const std::size_t colon = host.rfind(':');
-    if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket))
-        return host;
-    return host.substr(0, colon);
 }
 
 /// Whether a path (decoded) begins with '/' and has no empty, "." or ".." segment; a '/' at its end is fine.
