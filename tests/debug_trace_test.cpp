@@ -79,6 +79,22 @@ print(len(slices), "slices")
     std::filesystem::remove(file);
 }
 
+TEST_P(flight_recorder, shows_tasks_that_are_joined_in_place) {
+    run([] {
+        mpg::debug::start_trace();
+        for (int i = 0; i < 100; ++i) mpg::spawn([] { mpg::yield(); }).join();
+        mpg::debug::stop_trace();
+        std::ostringstream os;
+        mpg::debug::write_trace(os);
+        const std::string text = os.str();
+        std::size_t ended = 0, joins = 0;
+        for (std::size_t at = 0; (at = text.find("\"ended by\":\"end\"", at)) != std::string::npos; ++at) ++ended;
+        for (std::size_t at = 0; (at = text.find("\"ended by\":\"join\"", at)) != std::string::npos; ++at) ++joins;
+        EXPECT_EQ(ended, 100u);
+        EXPECT_LE(joins, 100u);
+    });
+}
+
 TEST_P(flight_recorder, keeps_the_last_events_while_tasks_run) {
     run([this] {
         mpg::debug::start_trace(64);

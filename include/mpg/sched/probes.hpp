@@ -3,8 +3,9 @@
 // A probe is one nop and a note in the file that says where its arguments are, where <sys/sdt.h> is installed (Debian:
 // systemtap-sdt-dev), else nothing. The recorder (events.hpp) costs a load and a branch while it is off.
 //
-//   task__create(id, fn)     fn: the function that runs the task's closure; its name has the closure's type
-//   task__start(id, p)       it begins, or goes on, on P number p (4294967295: on a thread without a P)
+//   task__create(id, fn, site)  fn: the function that runs the task's closure; its name has the closure's type.
+//                            site: an address in the code that starts it
+//   task__start(id, p, site) it begins, or goes on, on P number p (4294967295: on a thread without a P)
 //   task__block(id, reason)  it is about to wait; reason: a wait_reason
 //   task__ready(id)          somebody has woken it
 //   task__end(id)
@@ -27,7 +28,7 @@
 #if defined(STAP_PROBE3)
 #define MPG_PROBE1(name, a) STAP_PROBE1(mpg, name, a)
 #define MPG_PROBE2(name, a, b) do { STAP_PROBE2(mpg, name, a, b); } while (false)
-#define MPG_PROBE3(name, a, b, c) STAP_PROBE3(mpg, name, a, b, c)
+#define MPG_PROBE3(name, a, b, c) do { STAP_PROBE3(mpg, name, a, b, c); } while (false)
 #else
 #define MPG_PROBE1(name, a) static_cast<void>(a)
 #define MPG_PROBE2(name, a, b) (static_cast<void>(a), static_cast<void>(b))
@@ -86,14 +87,14 @@ MPG_ALWAYS_INLINE void record(runtime_state& rt, trace_event event, std::uint64_
 }
 
 MPG_ALWAYS_INLINE void task_create(const task& t) noexcept {
-    MPG_PROBE2(task__create, t.id, t.body);
+    MPG_PROBE3(task__create, t.id, t.body, t.created_at);
     if (recording(*t.rt)) [[unlikely]] record_create_on(*t.rt, t.id, t.created_at);
 }
 MPG_ALWAYS_INLINE void probe_start(const task& t, [[maybe_unused]] const processor* p) noexcept {
     if (p) [[likely]]
-        MPG_PROBE2(task__start, t.id, p->index);
+        MPG_PROBE3(task__start, t.id, p->index, t.created_at);
     else
-        MPG_PROBE2(task__start, t.id, ~std::uint32_t{0});
+        MPG_PROBE3(task__start, t.id, ~std::uint32_t{0}, t.created_at);
 }
 MPG_ALWAYS_INLINE void task_start(const task& t, const processor* p) noexcept {
     probe_start(t, p);

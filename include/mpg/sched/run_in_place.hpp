@@ -28,6 +28,7 @@ inline bool take_in_place(machine* m, task* host, task* t, const char* here) noe
     if (!p->ring.take_back(t, p->alone)) return false;
     bump(p->tick);
     stamp(m, host);
+    probe::probe_block(*host, wait_reason::join);
     host->wait = &hosting;
     host->set_state(task_state::waiting);
     t->stack = host->stack;
@@ -36,6 +37,8 @@ inline bool take_in_place(machine* m, task* host, task* t, const char* here) noe
     m->cur = t;
     t->set_state(task_state::running);
     sample_start(p, *t);
+    probe::probe_start(*t, p);
+    probe::task_switch(*host, wait_reason::join, t);
     return true;
 }
 
@@ -50,11 +53,13 @@ inline void end_in_place(task* host, task* t) noexcept {
     t->wait = nullptr;
     t->stack = nullptr;
     t->ex.sanitizer = nullptr;
+    probe::task_end(*t);
     t->set_state(task_state::ended);
     retire(m, t);
     m->cur = host;
     host->wait = nullptr;
     host->set_state(task_state::running);
+    probe::task_start_at_once(*host, m->p);
     leave_runtime(*m);
 }
 
