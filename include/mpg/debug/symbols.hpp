@@ -82,16 +82,13 @@ inline std::vector<module_info> loaded_modules() {
 /// Looks up names, and remembers them. Not thread-safe. Needs a thread's ordinary stack (libdw recurses).
 class symbolizer {
   public:
-    symbolizer() : modules_(loaded_modules()) {
+    /// Of this process.
+    symbolizer() : own_(true), modules_(loaded_modules()) { open(::getpid()); }
+    /// Of another one; needs libdw.
+    explicit symbolizer(::pid_t process) {
+        open(process);
 #if defined(MPG_HAVE_LIBDW)
-        static const ::Dwfl_Callbacks callbacks{&::dwfl_linux_proc_find_elf, &::dwfl_standard_find_debuginfo, nullptr,
-                                                nullptr};
-        dwfl_ = ::dwfl_begin(&callbacks);
-        if (dwfl_ && (::dwfl_linux_proc_report(dwfl_, ::getpid()) != 0 ||
-                      ::dwfl_report_end(dwfl_, nullptr, nullptr) != 0)) {
-            ::dwfl_end(dwfl_);
-            dwfl_ = nullptr;
-        }
+        if (dwfl_) ::dwfl_getmodules(dwfl_, &add_module, &modules_, 0);
 #endif
     }
     symbolizer(const symbolizer&) = delete;
@@ -123,13 +120,25 @@ class symbolizer {
     }
 
   private:
+    void open([[maybe_unused]] ::pid_t process) {
+#if defined(MPG_HAVE_LIBDW)
+        static const ::Dwfl_Callbacks callbacks{&::dwfl_linux_proc_find_elf, &::dwfl_standard_find_debuginfo, nullptr,
+                                                nullptr};
+        dwfl_ = ::dwfl_begin(&callbacks);
+        if (dwfl_ && (::dwfl_linux_proc_report(dwfl_, process) != 0 || ::dwfl_report_end(dwfl_, nullptr, nullptr) != 0)) {
+            ::dwfl_end(dwfl_);
+            dwfl_ = nullptr;
+        }
+#endif
+    }
+
     std::vector<location> look_up(std::uint64_t pc) {
         std::vector<location> out;
 #if defined(MPG_HAVE_LIBDW)
         if (dwfl_) with_dwarf(pc, out);
 #endif
         if (out.empty()) out.emplace_back();
-        if (out.back().function.empty()) {
+        if (own_ && out.back().function.empty()) {
             ::Dl_info info{};
             if (::dladdr(reinterpret_cast<void*>(pc), &info) && info.dli_sname) {
                 out.back().linkage = info.dli_sname;
@@ -140,6 +149,21 @@ class symbolizer {
     }
 
 #if defined(MPG_HAVE_LIBDW)
+    static int add_module(::Dwfl_Module* module, void**, const char* name, ::Dwarf_Addr, void* arg) {
+        module_info m;
+        const char* file = nullptr;
+        ::Dwarf_Addr start = 0, end = 0;
+        ::GElf_Addr bias = 0;
+        ::dwfl_module_info(module, nullptr, &start, &end, nullptr, nullptr, &file, nullptr);
+        if (!::dwfl_module_getelf(module, &bias)) return DWARF_CB_OK;
+        m.start = start;
+        m.end = end;
+        m.bias = bias;
+        m.file = file ? file : name;
+        static_cast<std::vector<module_info>*>(arg)->push_back(std::move(m));
+        return DWARF_CB_OK;
+    }
+
     static const char* linkage_of(::Dwarf_Die* die) {
         ::Dwarf_Attribute a;
         if (::dwarf_attr_integrate(die, DW_AT_linkage_name, &a)) return ::dwarf_formstring(&a);
@@ -235,6 +259,7 @@ class symbolizer {
 
     ::Dwfl* dwfl_ = nullptr;
 #endif
+    const bool own_ = false;
     std::vector<module_info> modules_;
     std::unordered_map<std::uint64_t, std::vector<location>> known_;
 };
