@@ -206,6 +206,11 @@ TEST_P(http_client, reads_each_kind_of_body) {
 
 TEST_P(http_client, what_is_no_response_is_an_error) {
     run([] {
+        auto many = [](std::string_view text, int n) {
+            std::string all;
+            while (n-- > 0) all += text;
+            return all;
+        };
         const std::pair<std::string, std::errc> heads[] = {
             {"", std::errc::connection_aborted},
             {"HTTP/1.1 200 OK\r\nContent-Le", std::errc::connection_aborted},
@@ -216,6 +221,7 @@ TEST_P(http_client, what_is_no_response_is_an_error) {
              std::errc::bad_message},
             {"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", std::errc::bad_message},
             {"HTTP/1.1 200 OK\r\nX: " + std::string(2000, 'x') + "\r\n\r\n", std::errc::message_size},
+            {many("HTTP/1.1 100 Continue\r\n\r\n", 100), std::errc::message_size},
         };
         client c({.max_header_bytes = 1000, .max_body_bytes = 10});
         for (const auto& [text, error] : heads) {
@@ -229,6 +235,7 @@ TEST_P(http_client, what_is_no_response_is_an_error) {
              std::errc::connection_aborted},
             {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n01234567890\r\n0\r\n\r\n",
              std::errc::file_too_large},
+            {"HTTP/1.0 200 OK\r\n\r\n01234567890", std::errc::file_too_large},
         };
         for (const auto& [text, error] : bodies) {
             scripted_server s({text});
@@ -236,6 +243,90 @@ TEST_P(http_client, what_is_no_response_is_an_error) {
             ASSERT_TRUE(r) << text;
             EXPECT_EQ(r->body().read_all().error(), error) << text;
         }
+        scripted_server s({"HTTP/1.0 200 OK\r\n\r\n0123456789"});
+        EXPECT_EQ(c.get(s.url())->body().read_all(), "0123456789");
+    });
+}
+
+/// A server may refuse a request when it has seen its header, and neither read on nor close.
+TEST_P(http_client, is_told_early_that_its_body_is_not_wanted) {
+    run([] {
+        auto listener = mpg::test::listen_local();
+        mpg::chan<void> done;
+        auto server = mpg::spawn([&] {
+            std::vector<mpg::net::tcp_stream> peers;
+            for (const char* answer : {"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nabc",
+                                       "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nabc", "no HTTP\r\n\r\n"}) {
+                peers.push_back(*listener.accept());
+                std::byte piece[4096];
+                EXPECT_TRUE(peers.back().read(piece));
+                EXPECT_TRUE(peers.back().write(mpg::test::bytes(answer)));
+            }
+            done.recv();
+        });
+        const std::string to = "http://" + listener.local_endpoint().to_string() + "/";
+        client c;
+        auto r = c.fetch({.method = "PUT", .url = to, .body = std::string(32 << 20, 'b')});
+        ASSERT_TRUE(r) << r.error().message();
+        EXPECT_EQ(r->status(), 413);
+        EXPECT_EQ(r->body().read_all(), "abc");
+        auto endless = [](std::span<std::byte> room) -> mpg::result<std::size_t> { return room.size(); };
+        r = c.fetch({.method = "POST", .url = to, .stream = endless});
+        ASSERT_TRUE(r) << r.error().message();
+        EXPECT_EQ(r->status(), 413);
+        EXPECT_EQ(r->body().read_all(), "abc");
+        EXPECT_EQ(c.fetch({.method = "POST", .url = to, .stream = endless}).error(), std::errc::bad_message);
+        done.close();
+        server.join();
+    });
+}
+
+TEST_P(http_client, keeps_few_connections_and_not_for_long) {
+    run([] {
+        auto idle = [](live_server& s) { return s->connections().idle + s->connections().active; };
+        live_server a, b, d;
+        for (live_server* s : {&a, &b, &d}) {
+            (*s)->handle("/", [](request&, response&) {});
+            s->start();
+        }
+        auto visit = [](client& c, live_server& s) { EXPECT_EQ(c.get(url(s, "/"))->body().read_all(), ""); };
+        client few({.max_idle = 2});
+        for (live_server* s : {&a, &b, &d}) visit(few, *s);
+        EXPECT_TRUE(mpg::test::eventually([&] { return idle(a) == 0; })) << "the oldest one went";
+        EXPECT_EQ(idle(b) + idle(d), 2u);
+        few.close_idle();
+        client brief({.idle_timeout = 1ms});
+        visit(brief, a);
+        mpg::sleep_for(2ms);
+        visit(brief, b); // another host's visit finds out
+        EXPECT_TRUE(mpg::test::eventually([&] { return idle(a) == 0; }));
+        client none({.max_idle = 0});
+        visit(none, d);
+        EXPECT_TRUE(mpg::test::eventually([&] { return idle(d) == 0; }));
+    });
+}
+
+TEST_P(http_client, sends_nothing_behind_a_request_that_said_close) {
+    run([] {
+        auto listener = mpg::test::listen_local();
+        auto server = mpg::spawn([&] { // which keeps its connections
+            std::vector<mpg::net::tcp_stream> peers;
+            for (int i = 0; i != 2; ++i) {
+                peers.push_back(*listener.accept());
+                std::byte piece[4096];
+                EXPECT_TRUE(peers.back().read(piece));
+                EXPECT_TRUE(peers.back().write(mpg::test::bytes("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")));
+            }
+        });
+        const std::string to = "http://" + listener.local_endpoint().to_string() + "/";
+        client c;
+        auto limit = mpg::with_timeout(mpg::context::background(), 20s);
+        for (int i = 0; i != 2; ++i) {
+            auto r = c.fetch({.url = to, .headers = {{"Connection", "x, Close"}}}, limit);
+            ASSERT_TRUE(r) << r.error().message();
+            EXPECT_EQ(r->body().read_all(), "x");
+        }
+        server.join();
     });
 }
 
@@ -290,6 +381,10 @@ TEST(http_client_url, resolves_locations) {
         {"../x", "http://example.com:80/x"},       {"?q", "http://example.com:80/a/b?q"},
         {"", "http://example.com:80/a/b?c"},       {"#f", "http://example.com:80/a/b?c"},
         {"x/", "http://example.com:80/a/x/"},
+        {"/x//y/.//z", "http://example.com:80/x//y//z"},
+        {"/to/http://other/?q", "http://example.com:80/to/http://other/?q"},
+        {"../../x/./y/..", "http://example.com:80/x/"},
+        {".", "http://example.com:80/a/"},
     };
     for (auto [location, to] : cases) {
         const auto u = base->resolve(location);

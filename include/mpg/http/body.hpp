@@ -82,15 +82,18 @@ class body_reader {
     friend class detail::client_exchange;
     friend class response;
 
-    /// A message with has_body and neither length nor chunks is ended by the end of the connection.
+    /// A message with has_body and neither length nor chunks is ended by the end of the connection;
+    /// max_unframed: how long that may be, 0 for any length.
     body_reader(detail::wire& wire, detail::chunk_decoder& decoder, const detail::message_head& head,
                 bool has_body, bool continue_expected, std::size_t max_framing,
-                detail::body_events& events) noexcept
+                detail::body_events& events, std::uint64_t max_unframed = 0) noexcept
         : wire_(wire)
         , decoder_(decoder)
         , events_(events)
         , max_framing_(max_framing ? max_framing : 1 << 20)
-        , remaining_(head.content_length.value_or(std::numeric_limits<std::uint64_t>::max()))
+        , remaining_(head.content_length ? *head.content_length
+                     : max_unframed      ? max_unframed + 1
+                                         : std::numeric_limits<std::uint64_t>::max())
         , chunked_(head.chunked)
         , until_end_(has_body && !head.chunked && !head.content_length)
         , continue_expected_(continue_expected)
@@ -119,6 +122,7 @@ class body_reader {
             in.consume(n);
         }
         remaining_ -= n;
+        if (remaining_ == 0 && until_end_) return fail(std::errc::file_too_large);
         if (remaining_ == 0) end();
         return n;
     }

@@ -32,8 +32,9 @@ namespace mpg::http {
 
 struct client_options {
     std::size_t max_idle_per_host = 8;                                // connections kept for later
+    std::size_t max_idle = 100;                                       // of all hosts: the oldest ones go
     std::chrono::nanoseconds idle_timeout = std::chrono::seconds(90); // how long
-    std::size_t max_header_bytes = 256 << 10;                         // of a response
+    std::size_t max_header_bytes = 256 << 10;                         // of a response, interim ones included
     std::uint64_t max_body_bytes = 0;                                 // of a response; 0: no limit
     unsigned max_redirects = 10;                                      // 0: they are returned as they are
     std::size_t max_per_host = 0; // requests to one host under way at once; further ones wait; 0: any number
@@ -140,7 +141,7 @@ class client_response {
 
 /// Keeps connections for later requests. Any strand may call anything at any time. Only the context limits
 /// how long a request may take. The body of a request is sent before its response is read, from memory or as
-/// it is read from a source. After Go's net/http.Client.
+/// it is read from a source; what is left of it is not sent when a response of 300 or above comes before. After Go's net/http.Client.
 class client {
   public:
     explicit client(client_options options = {})
@@ -148,7 +149,7 @@ class client {
         , proxy_(choose_proxy(options, false))
         , secure_proxy_(choose_proxy(options, true))
         , pool_(std::make_shared<detail::client_pool>(
-              options.max_idle_per_host,
+              options.max_idle_per_host, options.max_idle,
               options.idle_timeout.count() > 0 ? options.idle_timeout.count() : base::never)) {}
 
     /// Errors: std::errc::invalid_argument (URL, method, headers), std::errc::protocol_not_supported (not
@@ -197,6 +198,16 @@ class client {
             return std::any_of(names.begin(), names.end(),
                                [&](std::string_view n) { return detail::equal_fold(n, h.first); });
         });
+    }
+
+    /// Whether it says that no further request will come (RFC 9112, 9.6).
+    static bool closes(const client_request& r) {
+        bool said = false;
+        for (const auto& [name, value] : r.headers)
+            if (detail::equal_fold(name, "Connection"))
+                detail::for_each_element(
+                    value, [&](std::string_view o) { said = said || detail::equal_fold(o, "close"); });
+        return said;
     }
 
     static detail::client_proxy choose_proxy(const client_options& o, bool secure) {
@@ -293,11 +304,11 @@ class client {
                 link = std::move(*fresh);
             }
             auto x = std::make_unique<detail::client_exchange>(std::move(link), ctx);
-            const std::error_code e =
-                r.stream ? x->run_streaming(*head, r.stream, r.stream_length, options_.max_header_bytes,
-                                            options_.max_body_bytes)
-                         : x->run(*head, r.body, r.method == "HEAD", options_.max_header_bytes,
-                                  options_.max_body_bytes);
+            if (closes(r)) x->no_more();
+            const detail::response_limits limits{options_.max_header_bytes, options_.max_body_bytes,
+                                                 r.method == "HEAD"};
+            const std::error_code e = r.stream ? x->run_streaming(*head, r.stream, r.stream_length, limits)
+                                               : x->run(*head, r.body, limits);
             if (!e) return client_response(pool_, address, url.text(), std::move(x), std::move(here));
             if (!(kept && repeatable && !x->has_begun()) || ctx.is_done()) return unexpected(e);
         }

@@ -6,8 +6,8 @@
 #include <mpg/sync/mutex.hpp>
 #include <mpg/sync/semaphore.hpp>
 
-#include <algorithm>
 #include <cstddef>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,43 +17,46 @@
 
 namespace mpg::http::detail {
 
-/// By address, last in, first out. What has expired is found when its address is asked for next.
+/// By address, last in, first out. What has expired is closed when any address is asked for or given to next.
 class client_pool {
   public:
-    client_pool(std::size_t most_for_one, base::nanos lifetime)
+    client_pool(std::size_t most_for_one, std::size_t most, base::nanos lifetime)
         : most_for_one_(most_for_one)
+        , most_(most)
         , lifetime_(lifetime) {}
 
     /// A connection that seems to be alive, or null.
     std::unique_ptr<link> get(const std::string& address) {
-        std::vector<idle> gone; // closed after the lock is released
+        list gone; // closed after the lock is released
         std::lock_guard lock(mutex_);
-        const auto at = links_.find(address);
-        if (at == links_.end()) return nullptr;
-        const base::nanos now = base::now();
+        expire(gone);
         std::unique_ptr<link> found;
-        while (!found && !at->second.empty()) {
-            idle& last = at->second.back();
-            if (now - last.since < lifetime_ && last.what->is_quiet())
-                found = std::move(last.what);
-            else
-                gone.push_back(std::move(last));
-            at->second.pop_back();
+        for (auto at = by_address_.find(address); !found && at != by_address_.end();
+             at = by_address_.find(address)) {
+            const list::iterator last = at->second.back();
+            if (last->what->is_quiet()) found = std::move(last->what);
+            remove(last, gone);
         }
-        if (at->second.empty()) links_.erase(at);
         return found;
     }
     void put(const std::string& address, std::unique_ptr<link> l) {
-        idle fresh{std::move(l), base::now()};
+        list gone, fresh;
+        fresh.push_back({std::move(l), base::now(), address});
         std::lock_guard lock(mutex_);
-        std::vector<idle>& all = links_[address];
-        if (all.size() >= most_for_one_) {
-            if (all.empty()) return;
-            std::rotate(all.begin(), all.begin() + 1, all.end());
-            std::swap(all.back(), fresh); // the oldest one goes
-            return;
+        expire(gone);
+        if (most_for_one_ == 0 || most_ == 0) return;
+        if (const auto at = by_address_.find(address);
+            at != by_address_.end() && at->second.size() >= most_for_one_)
+            remove(at->second.front(), gone);
+        if (all_.size() >= most_) remove(all_.begin(), gone);
+        const auto at = by_address_.try_emplace(address).first;
+        try {
+            at->second.push_back(fresh.begin());
+        } catch (...) {
+            if (at->second.empty()) by_address_.erase(at);
+            throw;
         }
-        all.push_back(std::move(fresh));
+        all_.splice(all_.end(), fresh);
     }
     /// How many connections to an address may exist at once; null: any number.
     std::shared_ptr<semaphore> places(const std::string& address, std::size_t most) {
@@ -69,20 +72,38 @@ class client_pool {
         return s;
     }
     void clear() {
-        std::unordered_map<std::string, std::vector<idle>> gone;
+        list gone;
         std::lock_guard lock(mutex_);
-        gone.swap(links_);
+        by_address_.clear();
+        gone.swap(all_);
     }
 
   private:
     struct idle {
         std::unique_ptr<link> what;
         base::nanos since;
+        std::string address;
     };
-    const std::size_t most_for_one_;
+    using list = std::list<idle>;
+
+    // With the lock held:
+
+    void expire(list& gone) {
+        const base::nanos now = base::now();
+        while (!all_.empty() && now - all_.front().since >= lifetime_) remove(all_.begin(), gone);
+    }
+    void remove(list::iterator i, list& gone) {
+        const auto at = by_address_.find(i->address);
+        std::erase(at->second, i);
+        if (at->second.empty()) by_address_.erase(at);
+        gone.splice(gone.end(), all_, i);
+    }
+
+    const std::size_t most_for_one_, most_;
     const base::nanos lifetime_;
     mutex mutex_;
-    std::unordered_map<std::string, std::vector<idle>> links_;         // guarded by mutex_
+    list all_;                                                                  // oldest first; guarded by mutex_
+    std::unordered_map<std::string, std::vector<list::iterator>> by_address_;   // likewise; guarded by mutex_
     std::unordered_map<std::string, std::weak_ptr<semaphore>> places_; // guarded by mutex_
 };
 

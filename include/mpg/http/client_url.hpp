@@ -67,7 +67,7 @@ struct client_url {
         const std::size_t question = location.find('?');
         std::string to(location.substr(0, question));
         if (to.front() != '/') to = path.substr(0, path.rfind('/') + 1) + to;
-        to = clean_path(to);
+        to = without_dot_segments(to);
         if (question != std::string_view::npos) to += location.substr(question);
         return parse(origin() + to);
     }

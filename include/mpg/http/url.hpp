@@ -1,6 +1,7 @@
 // Request targets: their parts, percent-decoding, clean paths, query parameters.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -165,6 +166,24 @@ inline std::string clean_path(std::string_view path) {
     for (std::string_view s : segments) (clean += '/') += s;
     if (clean.empty() || (last.empty() && !path.empty())) clean += '/';
     return clean;
+}
+
+/// A path that begins with '/', with its "." and ".." segments resolved and empty ones kept (RFC 3986, 5.2.4).
+inline std::string without_dot_segments(std::string_view path) {
+    std::string out;
+    while (!path.empty()) {
+        const std::size_t end = path.find('/', 1);
+        const std::string_view piece = path.substr(0, end); // a slash and what follows it
+        const bool last = end == std::string_view::npos;
+        path = last ? std::string_view() : path.substr(end);
+        const bool up = piece == "/..";
+        if (up) out.erase(std::min(out.rfind('/'), out.size()));
+        if (!up && piece != "/.")
+            out += piece;
+        else if (last)
+            out += '/';
+    }
+    return out;
 }
 
 /// The first value of a parameter in a query string, decoded; nullopt when there is none. A pair with a bad
