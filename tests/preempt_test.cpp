@@ -19,9 +19,14 @@
 #include <map>
 #include <mutex>
 #include <regex>
+#include <sched.h>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <sys/resource.h>
+#include <thread>
+#include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -90,26 +95,85 @@ TEST_P(preempt, those_who_compute_share_fairly) {
     EXPECT_GT(least->load() * 20, most->load()) << "least " << *least << ", most " << *most;
 }
 
+/// CPU time of the calling thread. No task changes threads while it computes.
+std::chrono::nanoseconds thread_cpu() {
+    ::timespec t{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+}
+
+// $MPG_TEST_HOGS: so many of 50 ms, as `scripts/soak MINUTES hogs` runs it.
 TEST_P(preempt, the_number_of_threads_stays_bounded) {
-    const unsigned tasks = 200;
-    std::atomic<std::size_t> most{0};
+    const char* given = std::getenv("MPG_TEST_HOGS");
+    const auto tasks = given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : 200u;
+    const auto each = given ? 50ms : 15ms;
+    std::atomic<std::size_t> most{0}, frozen{0};
     run([&] {
         mpg::wait_group ended;
+        std::atomic<bool> on{true};
         for (unsigned i = 0; i < tasks; ++i) {
             ended.go([&] {
-                for (auto end = clock_type::now() + 15ms; clock_type::now() < end;) asm volatile("" ::: "memory");
+                for (const auto begin = thread_cpu(); thread_cpu() - begin < each;)
+                    for (int k = 0; k < 10'000; ++k) asm volatile("" ::: "memory");
             });
         }
-        mpg::task<void> watch = mpg::spawn([&] {
-            for (int i = 0; i < 100; ++i) {
-                most = std::max<std::size_t>(most, mpg::runtime::current()->stats().threads);
-                mpg::sleep_for(5ms);
+        std::thread watch([&, rt = mpg::runtime::current()] {
+            while (on) {
+                const auto s = rt->stats();
+                most = std::max<std::size_t>(most, s.threads);
+                frozen = std::max<std::size_t>(frozen, s.tasks_frozen);
+                std::this_thread::sleep_for(2ms);
             }
         });
         ended.wait();
-        watch.join();
+        on = false;
+        mpg::blocking([&] { watch.join(); });
     });
     EXPECT_LE(most, procs() * 8 + 64);
+    EXPECT_GT(frozen, 0u);
+    std::cout << "at most " << most << " threads, " << frozen << " of them frozen" << std::endl;
+}
+
+long voluntary_switches() {
+    ::rusage use{};
+    ::getrusage(RUSAGE_SELF, &use);
+    return use.ru_nvcsw;
+}
+
+// The clock says that a slice has ended, but the thread has not had so much of its CPU: others use it. Nothing can be done
+// meanwhile, and to look again and again would take the CPU from everybody.
+TEST(preempt_on_a_busy_cpu, the_monitor_does_not_look_all_the_time) {
+    ::cpu_set_t before, one;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+    CPU_ZERO(&one);
+    for (int cpu = 0; CPU_COUNT(&one) == 0; ++cpu)
+        if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0); // and for all threads that are made from here on
+    std::atomic<bool> on{true};
+    std::vector<std::thread> others;
+    for (int i = 0; i < 4; ++i) others.emplace_back([&] { spin(on); });
+    mpg::options o;
+    o.procs = 1;
+    const auto [looks, preemptions] = mpg::run(o, [&] {
+        mpg::wait_group ended;
+        for (int i = 0; i < 3; ++i) ended.go([&] { spin(on); });
+        mpg::runtime& rt = *mpg::runtime::current();
+        auto result = mpg::blocking([&] {
+            const auto count = [&] { return std::pair(voluntary_switches(), rt.stats().preemptions); };
+            while (count().second < 5) ::usleep(20'000);
+            const auto begin = count();
+            while (count().second < begin.second + 20) ::usleep(20'000);
+            const auto end = count();
+            return std::pair(end.first - begin.first, end.second - begin.second);
+        });
+        on = false;
+        ended.wait();
+        return result;
+    });
+    for (auto& t : others) t.join();
+    ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
+    EXPECT_LT(looks, 60 * static_cast<long>(preemptions));
+    std::cout << looks << " switches for " << preemptions << " preemptions" << std::endl;
 }
 
 TEST_P(preempt, a_hand_over_of_one_who_then_computes_is_taken_by_others) {

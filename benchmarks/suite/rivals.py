@@ -150,7 +150,7 @@ class Rival:
         An iteration takes about so many ns. The difference of two runs of different length, all threads together, so
         that start and end are not in it. It repeats almost exactly, also on a busy machine.
         """
-        if name not in self.programs or room(name) in ("floor", "program", "memory", "idle", "wake"):
+        if name not in self.programs or room(name) in ("floor", "program", "memory", "idle", "wake", "hogs"):
             return None
         few = max(20, int(1e6 / max(ns, 1)))
         few = few // 1000 * 1000 if few > 1000 else few  # whole batches
@@ -286,5 +286,5 @@ def spread_rooms(names):
 def is_slow(name):
     """What a quick run leaves out: more than a second, or a big part of the machine's memory."""
     case, _ = split_procs(name)
-    return (case.startswith("idle") or case == "program/create_1m" or (argument(case, "tasks") or 0) > 100_000
+    return (case.startswith(("idle", "hogs/")) or case == "program/create_1m" or (argument(case, "tasks") or 0) > 100_000
             or (argument(case, "connections") or 0) > 512)

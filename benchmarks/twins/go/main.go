@@ -19,11 +19,10 @@ import (
 type benchmark struct {
 	name       string
 	procs      []int
-	iterations int            // of a whole program; 0: as many as the time asks for
-	prepare    func()         // what must stand before the clock starts
-	run        func(n int)    // n iterations
-	figure     string         // of a case that measures something else than time: its name
-	value      func() float64 // and how
+	iterations int                       // of a whole program; 0: as many as the time asks for
+	prepare    func()                    // what must stand before the clock starts
+	run        func(n int)               // n iterations
+	figures    func() map[string]float64 // of a case that measures something else than time
 }
 
 var all []*benchmark
@@ -48,7 +47,11 @@ func addPerTask(name string, iterations int, run func()) {
 }
 
 func addFigure(name string, procs []int, figure string, value func() float64) {
-	add(&benchmark{name: name, procs: procs, figure: figure, value: value})
+	addFigures(name, procs, func() map[string]float64 { return map[string]float64{figure: value()} })
+}
+
+func addFigures(name string, procs []int, figures func() map[string]float64) {
+	add(&benchmark{name: name, procs: procs, figures: figures})
 }
 
 func cpuTime() time.Duration {
@@ -69,8 +72,8 @@ func (b *benchmark) timed(n int) (wall, cpu time.Duration) {
 }
 
 func (b *benchmark) measure(minTime time.Duration) map[string]float64 {
-	if b.value != nil {
-		return map[string]float64{b.figure: b.value()}
+	if b.figures != nil {
+		return b.figures()
 	}
 	if b.prepare != nil {
 		b.prepare()

@@ -90,7 +90,7 @@ class monitor {
 
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
-    static constexpr base::nanos stands_still = 1'000'000;
+    static constexpr base::nanos stands_still = 1'000'000, spare_arrives = 200'000;
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
     // Tasks that have run before may be frozen beyond frozen_most; of these many, most turns go to frozen ones.
     static constexpr std::uint32_t frozen_reserve = 40;
@@ -185,15 +185,16 @@ class monitor {
         }
         if (!m->stalled) computes_too_long(p, *m, tick, now);
         if (rt_.slice == 0) return false;
-        const base::nanos due = s.since + rt_.slice;
-        next_ = std::min(next_, due);
-        if (now < due) return false;
+        if (const base::nanos due = s.since + rt_.slice; now < due) {
+            next_ = std::min(next_, due);
+            return false;
+        }
         if (others_can_go_on(p) &&
             !rt_.stopping.load(std::memory_order_relaxed))
             return false;
-        // The kernel may have had others to run: a slice is CPU time.
+        // The kernel may have had others to run: a slice is CPU time. It may have them for long.
         if (base::nanos used = cpu_time(*m) - s.cpu; used < rt_.slice / 2) {
-            next_ = std::min(next_, now + rt_.slice / 2 - used);
+            next_ = std::min(next_, now + std::max(rt_.slice / 2 - used, rt_.slice / 8));
             return false;
         }
         return freeze(*m, tick, ordinary, now);
@@ -220,7 +221,7 @@ class monitor {
         if (limit <= 0 || others_can_go_on(p)) return;
         const base::nanos used = cpu_time(m) - m.stint_cpu;
         if (used < limit) {
-            next_ = std::min(next_, now + limit - used);
+            next_ = std::min(next_, now + std::max(limit - used, limit / 8));
             return;
         }
         m.stalled = stalls(m, stall::reason::computes, used, [&] {
@@ -302,8 +303,8 @@ class monitor {
             if (refused == EUSERS && now - s.since >= most()) // it lasts
                 fatal("thread limit of " + std::to_string(rt_.opts.max_threads) + " reached");
             if (refused) return no_thread(refused, now);
-            next = take_spare(rt_); // maybe it has not parked yet: at the next look
-            if (!next) return true;
+            next = take_spare(rt_);
+            if (!next) return not_yet(now);
         }
         rt_.retake_lock.lock();
         m.retaken.store(retake::asking, std::memory_order_relaxed);
@@ -327,6 +328,12 @@ class monitor {
         note_lost({&m, m.stint_cpu, &p, s.since, s.stalled});
         hand_over(p, next);
         return true;
+    }
+
+    /// A spare machine is on its way, but has not parked so far. Where others use the CPUs that may take long.
+    bool not_yet(base::nanos now) noexcept {
+        next_ = std::min(next_, now + spare_arrives);
+        return false;
     }
 
     /// What needs a thread must wait: nothing is gained by looking again at once.
@@ -360,7 +367,7 @@ class monitor {
             relief = take_spare(rt_);
         }
         if (!relief) relief = reserve_frozen(rt_);
-        if (!relief) return true; // a spare one is on its way
+        if (!relief) return not_yet(now);
         if (capped)
             for (auto& p : rt_.ps) p->attention.fetch_or(attention::capped, std::memory_order_relaxed);
         m.relief_tick.store(tick, std::memory_order_relaxed);
@@ -399,8 +406,10 @@ class monitor {
             if (r != retake::taken && r != retake::surplus) return true;
             if (r == retake::taken && !l.stalled) l.stalled = blocks_too_long(*l.from, *l.m, l.since, now, nullptr);
             if (rt_.slice == 0 || ++looked > 16) return false;
-            if (cpu_time(*l.m) - l.cpu < std::min<base::nanos>(rt_.slice, 2'000'000)) return false;
-            if (runs(*l.m)) found = signal(*l.m);
+            const base::nanos limit = std::min<base::nanos>(rt_.slice, 2'000'000), used = cpu_time(*l.m) - l.cpu;
+            if (used < limit || !runs(*l.m)) return false;
+            l.cpu += used - limit * 7 / 8; // once more when it has gone on a little: the signal may have met it in the runtime
+            found = signal(*l.m);
             return false;
         });
         if (lost_.size() > 16) std::rotate(lost_.begin(), lost_.begin() + 16, lost_.end());

@@ -1,0 +1,175 @@
+// Tasks that compute and never call the library, more of them than there are Ps. Twin: twins/go/hogs.go.
+//
+// The figures are counters, not the time; a run of a case takes seconds, whatever --benchmark_min_time says.
+#include "support.hpp"
+
+#include <mpg/sync.hpp>
+#include <mpg/task.hpp>
+#include <mpg/time.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <ctime>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using clock_type = std::chrono::steady_clock;
+
+constexpr unsigned hogs_per_proc = 4;
+
+/// A counter for each hog, on a cache line of its own.
+struct alignas(64) turns {
+    std::atomic<std::uint64_t> n{0};
+};
+
+/// Runs observe() beside the hogs, and returns how often each of them went round.
+template <class Observe> std::vector<std::uint64_t> beside_hogs(unsigned procs, Observe observe) {
+    std::atomic<bool> on{true};
+    std::vector<turns> counts(hogs_per_proc * procs);
+    mpg::wait_group ended;
+    for (turns& mine : counts) {
+        ended.go([&] {
+            while (on.load(std::memory_order_relaxed)) mine.n.fetch_add(1, std::memory_order_relaxed);
+        });
+    }
+    observe();
+    on = false;
+    ended.wait();
+    std::vector<std::uint64_t> result;
+    for (const turns& one : counts) result.push_back(one.n);
+    return result;
+}
+
+void add(const std::string& name, void (*run)(benchmark::State&, unsigned procs)) {
+    for (unsigned procs : bench::all_procs)
+        benchmark::RegisterBenchmark((name + "/procs:" + std::to_string(procs)).c_str(),
+                                     [=](benchmark::State& state) { run(state, procs); })
+            ->UseRealTime()
+            ->MeasureProcessCPUTime()
+            ->Iterations(1)
+            ->Unit(benchmark::kMillisecond);
+}
+
+// A task wakes every 10 ms, 300 times, at times that are fixed beforehand: how late it is. One that is late by more than
+// a period is late for the next one, too.
+void tick(benchmark::State& state, unsigned procs) {
+    constexpr std::size_t ticks = 300;
+    std::vector<double> late;
+    bench::measure(state, bench::with_procs(procs), [&](std::int64_t) {
+        beside_hogs(procs, [&] {
+            auto due = clock_type::now();
+            for (std::size_t i = 0; i < ticks; ++i) {
+                due += 10ms;
+                mpg::sleep_until(due);
+                late.push_back(std::chrono::duration<double, std::milli>(clock_type::now() - due).count());
+            }
+        });
+    });
+    std::sort(late.begin(), late.end());
+    state.counters["p50_ms"] = late[ticks / 2];
+    state.counters["p99_ms"] = late[ticks * 99 / 100];
+    state.counters["max_ms"] = late.back();
+}
+
+// Two seconds: what the one who got most of the CPUs has got, as a multiple of what the one has got who got least.
+void share(benchmark::State& state, unsigned procs) {
+    std::vector<std::uint64_t> got;
+    bench::measure(state, bench::with_procs(procs), [&](std::int64_t) {
+        got = beside_hogs(procs, [] { mpg::sleep_for(2s); });
+    });
+    const auto [least, most] = std::minmax_element(got.begin(), got.end());
+    state.counters["most_to_least"] = static_cast<double>(*most) / static_cast<double>(std::max<std::uint64_t>(*least, 1));
+}
+
+double cpu_seconds(::clockid_t of) {
+    ::timespec t;
+    ::clock_gettime(of, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+[[gnu::noinline]] void compute(std::uint64_t rounds) {
+    for (std::uint64_t i = 0; i < rounds; ++i) asm volatile("" ::: "memory");
+}
+
+/// So many rounds of compute() are 50 ms of CPU.
+std::uint64_t rounds_of_50ms() {
+    constexpr std::uint64_t some = 20'000'000;
+    double best = 1e9;
+    for (int i = 0; i < 5; ++i) {
+        const double begin = cpu_seconds(CLOCK_THREAD_CPUTIME_ID);
+        compute(some);
+        best = std::min(best, cpu_seconds(CLOCK_THREAD_CPUTIME_ID) - begin);
+    }
+    return static_cast<std::uint64_t>(0.050 / best * some);
+}
+
+struct batch_cost {
+    double wall = 0, cpu = 0;
+    std::size_t threads = 0;
+};
+
+/// So many tasks at once, each of which computes for 50 ms.
+batch_cost run_batch(mpg::options o, unsigned tasks, std::uint64_t rounds) {
+    batch_cost cost;
+    mpg::run(o, [&] {
+        mpg::runtime& rt = *mpg::runtime::current();
+        std::atomic<bool> on{true};
+        std::thread watch([&] {
+            while (on) {
+                cost.threads = std::max(cost.threads, rt.stats().threads);
+                std::this_thread::sleep_for(2ms);
+            }
+        });
+        const auto begin = clock_type::now();
+        const double cpu = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
+        mpg::wait_group ended;
+        for (unsigned i = 0; i < tasks; ++i) ended.go([=] { compute(rounds); });
+        ended.wait();
+        cost.wall = std::chrono::duration<double>(clock_type::now() - begin).count();
+        cost.cpu = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+        on = false;
+        mpg::blocking([&] { watch.join(); });
+    });
+    return cost;
+}
+
+double median(std::vector<double> of) {
+    std::nth_element(of.begin(), of.begin() + static_cast<std::ptrdiff_t>(of.size() / 2), of.end());
+    return of[of.size() / 2];
+}
+
+// A batch in eleven parts, each with preemption and then without: the largest number of threads, and what preemption costs in
+// wall time and in CPU time (the median of the parts, for others use the machine, too). All 10,000 tasks, which are 500 s of
+// CPU and as much again without preemption: MPG_BENCH_TASKS=10000.
+void batch(benchmark::State& state, unsigned procs) {
+    const char* given = std::getenv("MPG_BENCH_TASKS");
+    const auto tasks = given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : 132;
+    constexpr unsigned parts = 11;
+    const std::uint64_t rounds = rounds_of_50ms();
+    std::vector<double> wall, cpu;
+    std::size_t threads = 0;
+    while (state.KeepRunningBatch(state.max_iterations)) {
+        for (unsigned part = 0; part < parts; ++part) {
+            mpg::options o = bench::with_procs(procs);
+            const batch_cost with = run_batch(o, std::max(tasks / parts, 1u), rounds);
+            o.preempt_after = 0ms;
+            const batch_cost without = run_batch(o, std::max(tasks / parts, 1u), rounds);
+            wall.push_back(100 * (with.wall / without.wall - 1));
+            cpu.push_back(100 * (with.cpu / without.cpu - 1));
+            threads = std::max(threads, with.threads);
+        }
+    }
+    state.counters["threads"] = static_cast<double>(threads);
+    state.counters["loss_percent"] = median(wall);
+    state.counters["cpu_loss_percent"] = median(cpu);
+}
+
+const bool registered = (add("hogs/tick", tick), add("hogs/share", share), add("hogs/batch", batch), true);
+
+} // namespace
