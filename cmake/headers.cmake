@@ -195,6 +195,7 @@ set(MPG_HEADERS
     include/mpg/sync/mutex_core.hpp
     include/mpg/sync/once.hpp
     include/mpg/sync/pool.hpp
+    include/mpg/sync/reader_slots.hpp
     include/mpg/sync/semaphore.hpp
     include/mpg/sync/shared_mutex.hpp
     include/mpg/sync/wait_group.hpp

@@ -171,4 +171,41 @@ TEST_P(shared_mutex, readers_do_not_starve_a_writer) {
     });
 }
 
+// Readers that meet are counted once a P, until a writer comes: so a writer that comes seldom meets them in their slots,
+// and tasks leave by another one than they came in.
+TEST_P(shared_mutex, seldom_written) {
+    run([] {
+        mpg::shared_mutex m;
+        int a = 0, b = 0;
+        std::atomic<int> torn = 0;
+        std::atomic<bool> end = false;
+        auto read = [&] {
+            for (std::size_t k = 0; !end; ++k) {
+                std::shared_lock guard(m);
+                if (k % 64 == 0) mpg::yield();
+                if (a != b) ++torn;
+            }
+        };
+        mpg::wait_group tasks;
+        for (int i = 0; i < 6; ++i) tasks.go(read);
+        std::vector<std::jthread> threads;
+        for (int i = 0; i < 2; ++i) threads.emplace_back(read);
+        const std::size_t rounds = mpg::test::scaled(100);
+        for (std::size_t k = 0; k < rounds; ++k) {
+            for (int i = 0; i < 8; ++i) mpg::yield();
+            if (k % 4 == 3 && !m.try_lock_for(1us)) continue;
+            if (k % 4 != 3) m.lock();
+            ++a;
+            mpg::yield();
+            ++b;
+            m.unlock();
+        }
+        end = true;
+        tasks.wait();
+        mpg::blocking([&] { threads.clear(); });
+        EXPECT_EQ(torn, 0);
+        EXPECT_TRUE(m.try_lock());
+    });
+}
+
 } // namespace

@@ -4,40 +4,15 @@
 // ctest: timeout:600
 // ctest: no-asan the stacks of abandoned fibers stay poisoned; there is one thread, and nothing is freed early
 // ctest: no-tsan there is one thread
-#include "model/support.hpp"
+#include "model/strands.hpp"
 
 #include <mpg/chan/chan.hpp>
 #include <mpg/chan/select.hpp>
-#include <mpg/sched/wait.hpp>
 
 #include <gtest/gtest.h>
 
 #include <array>
 #include <optional>
-
-// The waiting of sched, in so many lines: strands are the model's threads.
-namespace mpg::sched {
-
-struct task {
-    model::event go;
-};
-namespace {
-std::array<std::unique_ptr<task>, model::max_threads> strands; // of one execution
-} // namespace
-task* current() noexcept { return strands[model::explorer::current().thread_index()].get(); }
-void suspension_point() {}
-bool park(const park_ops& ops, void* arg) noexcept {
-    task* self = current();
-    ops.commit(arg);
-    self->go.wait();
-    return true;
-}
-void ready(task* t) noexcept { t->go.set(); }
-void ready_later(task* t) noexcept { t->go.set(); }
-void arm(timer_node&, base::nanos) { model::require(false, "no timers here"); }
-bool disarm(timer_node&) noexcept { return false; }
-
-} // namespace mpg::sched
 
 namespace {
 
@@ -56,7 +31,7 @@ struct state {
     chan<parcel> a, b;
 
     state(std::size_t capacity) : a(capacity), b(capacity) {
-        for (auto& s : mpg::sched::strands) s = std::make_unique<mpg::sched::task>();
+        mpg::sched::new_strands();
         // Executions must repeat: the order of addresses, and the dice.
         if (mpg::channels::access::identity(b) < mpg::channels::access::identity(a)) std::swap(a, b);
         mpg::channels::access::identity(a)->dice.store(1, std::memory_order_relaxed);

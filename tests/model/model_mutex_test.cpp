@@ -5,42 +5,13 @@
 // ctest: timeout:600
 // ctest: no-asan the stacks of abandoned fibers stay poisoned; there is one thread, and nothing is freed early
 // ctest: no-tsan there is one thread
-#include "model/support.hpp"
+#include "model/strands.hpp"
 
-#include <mpg/sched/wait.hpp>
 #include <mpg/sync/mutex_core.hpp>
 
 #include <gtest/gtest.h>
 
 #include <array>
-
-// The waiting of sched, in so many lines: strands are the model's threads.
-namespace mpg::sched {
-
-struct task {
-    model::event go;
-};
-namespace {
-std::array<std::unique_ptr<task>, model::max_threads> strands; // of one execution
-} // namespace
-task* current() noexcept { return strands[model::explorer::current().thread_index()].get(); }
-void suspension_point() {}
-bool others_run() noexcept { return false; }
-void passes_by() noexcept {}
-void contention_ended(base::nanos, const void*) noexcept {}
-bool contention_watched() noexcept { return false; }
-bool park(const park_ops& ops, void* arg) noexcept {
-    task* self = current();
-    ops.commit(arg);
-    self->go.wait();
-    return true;
-}
-void ready(task* t) noexcept { t->go.set(); }
-void ready_later(task* t) noexcept { t->go.set(); }
-void arm(timer_node&, base::nanos) { model::require(false, "no timers here"); }
-bool disarm(timer_node&) noexcept { return false; }
-
-} // namespace mpg::sched
 
 namespace {
 
@@ -51,7 +22,7 @@ struct state {
     plain<int> count;
 
     state() {
-        for (auto& s : mpg::sched::strands) s = std::make_unique<mpg::sched::task>();
+        mpg::sched::new_strands();
         count = 0;
     }
     void add() {

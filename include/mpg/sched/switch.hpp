@@ -146,6 +146,17 @@ inline bool others_run() noexcept {
     return !m || !m->rt || m->rt->ps.size() > 1;
 }
 
+inline unsigned place() noexcept {
+    if (machine* m = this_machine())
+        if (processor* p = m->p) return p->index; // gone from us by now, maybe; it lives as long as the runtime
+    return static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(base::spinlocks_held()) >> 12); // tells threads apart
+}
+inline unsigned places() noexcept {
+    constexpr std::size_t most = 64;
+    machine* m = this_machine();
+    return static_cast<unsigned>(std::min(m && m->rt ? m->rt->ps.size() : std::size_t{8}, most));
+}
+
 /// While contention is profiled.
 MPG_NOINLINE inline bool park_watched(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
     const base::nanos began = base::now();

@@ -72,6 +72,11 @@ void ready_later(task* t) noexcept;
 /// Can somebody else run while the caller spins? Not another task where there is one P.
 bool others_run() noexcept;
 
+/// For what is kept once a P: where the caller is, below 2^32, and how many places there are, 1 to 64. A hint: a task may
+/// be elsewhere by the time that it is read. On a plain thread: any.
+unsigned place() noexcept;
+unsigned places() noexcept;
+
 /// For locks: the caller takes one past a strand that was woken for it, which may stand behind the caller in the queue of
 /// the same P. So each 256th time it is let go first: nobody else would do that where there is no preemption.
 void passes_by() noexcept;
