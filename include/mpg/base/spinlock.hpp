@@ -97,16 +97,19 @@ class spinlock {
     }
 
   private:
-    // The owner may have lost its CPU: after a short spin give ours away, so that it can run.
+    // Who comes too late stays away for a while, longer each time: meanwhile the owner, whose cache has what the lock
+    // guards, locks again and again, each time for a few nanoseconds; a lock that changes hands costs many times that.
+    // The owner may also have lost its CPU: after a few rounds give ours away, so that it can run.
     MPG_NOINLINE void lock_slow() noexcept {
-        for (unsigned spins = 0;;) {
-            while (word_.load(std::memory_order_relaxed) != 0) {
-                if (++spins < 64)
-                    cpu_relax();
-                else
-                    ::sched_yield();
-            }
-            if (word_.exchange(1, std::memory_order_acquire) == 0) return; // pairs with: unlock
+        constexpr unsigned most_pauses = 32, patient_rounds = 4;
+        unsigned pauses = 8;
+        for (unsigned round = 0;; ++round) {
+            for (unsigned i = 0; i < pauses; ++i) cpu_relax();
+            if (pauses < most_pauses) pauses *= 2;
+            if (round >= patient_rounds) ::sched_yield();
+            if (word_.load(std::memory_order_relaxed) == 0 &&
+                word_.exchange(1, std::memory_order_acquire) == 0) // pairs with: unlock
+                return;
         }
     }
 
