@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -52,13 +53,38 @@ TEST(chan_threads_alone, select_without_a_runtime) {
     peer.join();
 }
 
-TEST(chan_threads_alone, timed_wait_needs_a_runtime) {
+TEST(chan_threads_alone, timed_waits_need_no_runtime) {
     chan<int> c;
     int v = 0;
-    EXPECT_THROW((void)c.recv_for(v, 1ms), std::logic_error);
-    EXPECT_THROW(mpg::select(on_recv(c), mpg::on_timeout(1ms)), std::logic_error);
+    EXPECT_EQ(c.recv_for(v, 1ms), chan_status::timeout);
+    EXPECT_EQ(c.send_for(v, 1ms), chan_status::timeout);
+    EXPECT_EQ(mpg::select(on_recv(c), mpg::on_timeout(1ms)), 1u);
+    EXPECT_EQ(mpg::select(mpg::on_timeout(1ms)), 0u);
     EXPECT_EQ(c.try_send(v), chan_status::full); // and leaves nothing in the queue
     EXPECT_EQ(c.recv_for(v, 0ms), chan_status::timeout);
+    std::thread sender([c] { c.send(3); });
+    EXPECT_EQ(c.recv_for(v, 1h), chan_status::ok);
+    EXPECT_EQ(v, 3);
+    sender.join();
+}
+
+TEST(chan_threads_alone, timed_waits_outlive_the_runtime) {
+    auto rt = std::make_unique<mpg::runtime>(mpg::options{.procs = 2});
+    chan<void> comes;
+    std::atomic<bool> gone = false;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i)
+        threads.emplace_back([comes, i, &gone] {
+            chan<int> c;
+            int v = 0;
+            comes.send();
+            while (!gone) // what is under way when the runtime ends, comes to its end, too
+                i % 2 ? void(c.recv_for(v, 20ms)) : void(mpg::select(on_recv(c), mpg::on_timeout(20ms)));
+        });
+    for (std::size_t i = 0; i < threads.size(); ++i) comes.recv();
+    rt.reset();
+    gone = true;
+    for (auto& t : threads) t.join();
 }
 
 TEST_P(chan_threads, both_directions) {

@@ -328,6 +328,25 @@ TEST_P(contract_sync, destroyed_as_soon_as_allowed) {
 }
 
 // All of it, by plain threads against tasks.
+TEST(contract_sync_alone, timed_forms_need_no_runtime) {
+    mpg::mutex m, of_cv;
+    mpg::shared_mutex s;
+    mpg::condition_variable cv;
+    mpg::semaphore none(0);
+    m.lock();
+    s.lock();
+    std::unique_lock lock(of_cv);
+    EXPECT_FALSE(m.try_lock_for(1ms));
+    EXPECT_FALSE(s.try_lock_for(1ms));
+    EXPECT_FALSE(s.try_lock_shared_until(std::chrono::system_clock::now() + 1ms));
+    EXPECT_EQ(cv.wait_for(lock, 1ms), std::cv_status::timeout);
+    EXPECT_FALSE(cv.wait_until(lock, steady_clock::now() + 1ms, [] { return false; }));
+    EXPECT_FALSE(none.try_acquire_for(1ms));
+    std::thread opens([&] { none.release(); });
+    EXPECT_TRUE(none.try_acquire_for(std::chrono::hours::max()));
+    opens.join();
+}
+
 TEST_P(contract_sync, plain_threads) {
     run([] {
         mpg::mutex m;

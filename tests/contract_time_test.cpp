@@ -77,6 +77,33 @@ TEST_P(contract_time, sleeps_timers_and_tickers) {
     });
 }
 
+TEST_P(contract_time, durations_of_any_kind) {
+    run([] {
+        const auto ever = std::chrono::hours::max(); // too long for nanoseconds
+        const std::chrono::duration<double, std::milli> short_while(1.5);
+        mpg::chan<int> c;
+        int v = 0;
+        const auto begin = std::chrono::steady_clock::now();
+        mpg::sleep_for(short_while);
+        EXPECT_GE(std::chrono::steady_clock::now() - begin, 1500us);
+        mpg::sleep_for(std::chrono::hours::min());
+        const auto noon = std::chrono::system_clock::now() + 1ms;
+        mpg::sleep_until(noon);
+        EXPECT_GE(std::chrono::system_clock::now(), noon);
+        mpg::sleep_until(std::chrono::time_point_cast<std::chrono::seconds>(begin));
+        EXPECT_TRUE(mpg::after(short_while).recv());
+        EXPECT_EQ(c.recv_for(v, short_while), mpg::chan_status::timeout);
+        EXPECT_EQ(mpg::select(mpg::on_recv(c), mpg::on_timeout(ever), mpg::on_timeout(short_while)), 2u);
+        EXPECT_TRUE(mpg::timer(ever).stop());
+        EXPECT_FALSE(mpg::with_timeout(context::background(), ever).deadline());
+        EXPECT_TRUE(mpg::with_timeout(context::background(), -ever).is_done());
+        EXPECT_TRUE(mpg::ticker(short_while).c().recv());
+        EXPECT_TRUE(mpg::after_func(ever, [] {}).stop());
+        mpg::go([c] { c.send(1); });
+        EXPECT_EQ(c.recv_for(v, ever), mpg::chan_status::ok);
+    });
+}
+
 TEST_P(contract_time, after_func) {
     run([] {
         mpg::chan<std::uint64_t> ran(4);

@@ -14,6 +14,7 @@
 #include <sched.h>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -76,6 +77,37 @@ TEST_P(runtime_run, returns_void_and_takes_a_move_only_main) {
     int seen = 0;
     run([&seen, given = std::move(given)] { seen = *given; });
     EXPECT_EQ(seen, 3);
+}
+
+TEST_P(runtime_run, calls_main_as_an_rvalue) {
+    struct both {
+        int operator()() & { return 1; }
+        std::string operator()() && { return "moved"; }
+    };
+    EXPECT_EQ(run(both{}), "moved");
+    struct once_only {
+        std::unique_ptr<int> p = std::make_unique<int>(5);
+        std::unique_ptr<int> operator()() && { return std::move(p); }
+    };
+    EXPECT_EQ(*run(once_only{}), 5);
+    EXPECT_EQ(run([] { return *mpg::spawn(once_only{}).join(); }), 5);
+    std::string s = "x";
+    EXPECT_EQ(run([&]() -> std::string&& { return std::move(s); }), "x");
+}
+
+TEST_P(runtime_run, is_not_stopped_by_its_own_task) {
+    mpg::runtime rt({.procs = procs()});
+    auto stopped_by = [&] {
+        try {
+            rt.stop();
+        } catch (const std::system_error& e) {
+            return e.code() == std::errc::resource_deadlock_would_occur;
+        }
+        return false;
+    };
+    EXPECT_TRUE(rt.run(stopped_by));
+    EXPECT_TRUE(rt.run([&] { return mpg::blocking(stopped_by); }));
+    EXPECT_EQ(rt.run([] { return 3; }), 3);
 }
 
 TEST_P(runtime_run, rethrows_the_exception_of_main) {

@@ -4,7 +4,9 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <ratio>
 #include <time.h>
+#include <type_traits>
 
 namespace mpg {
 
@@ -35,6 +37,35 @@ inline nanos to_nanos(time_point t) noexcept {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(t.time_since_epoch()).count();
 }
 inline time_point to_time_point(nanos n) noexcept { return time_point(std::chrono::nanoseconds(n)); }
+
+/// A parameter that takes a duration of any kind: as nanoseconds, rounded up; what is too long for them is for ever.
+struct any_duration {
+    std::chrono::nanoseconds value;
+
+    template <class Rep, class Period>
+    constexpr any_duration(std::chrono::duration<Rep, Period> d) : value(of(d)) {} // implicit: it stands for one
+    constexpr operator std::chrono::nanoseconds() const noexcept { return value; }
+
+  private:
+    template <class Rep, class Period>
+    static constexpr std::chrono::nanoseconds of(std::chrono::duration<Rep, Period> d) {
+        using std::chrono::nanoseconds;
+        if constexpr (std::is_same_v<decltype(d), nanoseconds>) {
+            return d;
+        } else if constexpr (std::is_integral_v<Rep> && std::is_signed_v<Rep> && sizeof(Rep) <= 8 &&
+                             std::ratio_greater_equal_v<Period, std::nano>) {
+            using wide = std::chrono::duration<std::int64_t, Period>;
+            if (wide(d) > std::chrono::duration_cast<wide>(nanoseconds::max())) return nanoseconds::max();
+            if (wide(d) < std::chrono::duration_cast<wide>(nanoseconds::min())) return nanoseconds::min();
+            return std::chrono::ceil<nanoseconds>(wide(d));
+        } else {
+            const long double seconds = std::chrono::duration<long double>(d).count();
+            if (seconds <= -9.2e9L) return nanoseconds::min();
+            if (!(seconds < 9.2e9L)) return nanoseconds::max();
+            return std::chrono::ceil<nanoseconds>(d);
+        }
+    }
+};
 
 /// from + d without overflow; a d of nanoseconds::max() means never. A negative d is in the past.
 inline nanos deadline_after(std::chrono::nanoseconds d, nanos from) noexcept {

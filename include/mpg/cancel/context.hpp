@@ -145,7 +145,7 @@ inline cancel_context cancel::make_child(const context& parent, base::nanos dead
 }
 
 /// As with_deadline, d from now. nanoseconds::max(): no deadline.
-[[nodiscard]] inline cancel_context with_timeout(const context& parent, duration d) {
+[[nodiscard]] inline cancel_context with_timeout(const context& parent, base::any_duration d) {
     base::nanos now = base::now();
     return cancel::make_child(parent, base::deadline_after(d, now), now);
 }

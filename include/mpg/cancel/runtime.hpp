@@ -65,6 +65,7 @@ class runtime {
         cancel::result_state<result> state;
         sched::event ended;
         auto body = [&state, &ended, &rt = *rt_, main = std::move(main)]() mutable {
+            auto call = [&main]() -> result { return std::move(main)(); };
             struct at_end {
                 sched::runtime_state& rt;
                 sched::event& e;
@@ -78,7 +79,7 @@ class runtime {
                 }
             } last{rt, ended};
             try {
-                state.run(main);
+                state.run(call);
             } catch (const unwound&) {
                 state.unwound = true;
                 throw;
@@ -109,8 +110,12 @@ class runtime {
     }
 
     /// Unwinds all tasks, cancels operations in flight, joins all threads. From a thread that is no task of this
-    /// runtime; a second call does nothing. What does not end within a grace time is reported on stderr.
+    /// runtime (for one: std::system_error(resource_deadlock_would_occur)); a second call does nothing. What does not end
+    /// within a grace time is reported on stderr.
     void stop() {
+        if (current() == this)
+            throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
+                                    "mpg::runtime::stop, called by a task of that runtime");
         if (std::exchange(stopped_, true)) return;
         if (sched::this_machine() && sched::this_machine()->rt)
             blocking([this] { sched::stop_runtime(*rt_); });
@@ -190,7 +195,7 @@ template <class F> std::invoke_result_t<std::decay_t<F>> run(options o, F main) 
     return rt.run(std::move(main));
 }
 template <class F>
-    requires std::invocable<std::decay_t<F>&>
+    requires std::invocable<std::decay_t<F>>
 std::invoke_result_t<std::decay_t<F>> run(F main) {
     return mpg::run(options{}, std::move(main));
 }

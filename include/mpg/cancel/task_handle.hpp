@@ -182,9 +182,10 @@ template <class R> struct result_state : join_state {
     std::optional<stored> value;
 
     template <class F> void run(F& f) {
-        if constexpr (std::is_reference_v<R>)
-            value.emplace(std::addressof(f()));
-        else
+        if constexpr (std::is_reference_v<R>) {
+            R r = f();
+            value.emplace(std::addressof(r));
+        } else
             value.emplace(f());
     }
     R take() {

@@ -10,7 +10,7 @@ namespace mpg {
 /// handle goes the timer goes with it, so it costs nothing to leave one behind in a select. Does not suspend;
 /// one allocation. On a plain thread the current or default runtime serves it; with none alive:
 /// std::logic_error. After Go's time.After.
-inline recv_chan<time_point> after(duration d) {
+inline recv_chan<time_point> after(base::any_duration d) {
     return channels::access::adopt<recv_chan<time_point>>(channels::timed_channel::make(d, 0));
 }
 

@@ -134,7 +134,7 @@ class delayed_func {
     /// True: f will not start any more. False: it has started, or was stopped before. Does not wait for f.
     bool stop() const noexcept { return call_->stop(); }
     /// f starts (again) d from now on. The result is stop's. A run of f may then overlap with an earlier one.
-    bool reset(duration d) const { return call_->reset(d); }
+    bool reset(base::any_duration d) const { return call_->reset(d); }
 
   private:
     channels::delayed_call* call_;
@@ -145,7 +145,7 @@ class delayed_func {
 /// std::logic_error. After Go's time.AfterFunc.
 template <class F>
 requires std::is_invocable_v < std::decay_t<F>
-& > delayed_func after_func(duration d, F&& f) {
+& > delayed_func after_func(base::any_duration d, F&& f) {
     auto* call = new channels::delayed_call_of<std::decay_t<F>>(std::forward<F>(f));
     delayed_func handle(call);
     call->start(d);

@@ -140,8 +140,8 @@ template <class T> class elastic_chan : public channels::reference {
     }
     chan_status try_send(T&& v) const { return try_send(v); }
     /// Waits at most that long, whatever the policy. v is moved from only when ok. ok | closed | timeout
-    chan_status send_for(T& v, duration d) const { return send_limited(v, d, nullptr); }
-    chan_status send_for(T&& v, duration d) const { return send_limited(v, d, nullptr); }
+    chan_status send_for(T& v, base::any_duration d) const { return send_limited(v, d, nullptr); }
+    chan_status send_for(T&& v, base::any_duration d) const { return send_limited(v, d, nullptr); }
     /// Waits until ctx is done, whatever the policy. ok | closed | cancelled
     chan_status send(const context& ctx, T& v) const {
         return send_limited(v, duration::max(), sched::source_of(ctx));
@@ -173,7 +173,7 @@ template <class T> class elastic_chan : public channels::reference {
             }
         });
     }
-    template <class Out> chan_status recv_for(Out& v, duration d) const {
+    template <class Out> chan_status recv_for(Out& v, base::any_duration d) const {
         return recv_limited(v, d, nullptr);
     }
     template <class Out> chan_status recv(const context& ctx, Out& v) const {
@@ -246,7 +246,7 @@ template <class T> class elastic_chan : public channels::reference {
         if (core()->policy == overflow::reject) core()->count_rejected();
         return chan_status::full;
     }
-    chan_status send_limited(T& v, duration d, sched::cancel_source* source) const {
+    chan_status send_limited(T& v, base::any_duration d, sched::cancel_source* source) const {
         send_op op(core(), std::addressof(v));
         return channels::wait_limited(op, d, source, channels::many_ops<sched::wait_reason::chan_send>);
     }
@@ -261,7 +261,7 @@ template <class T> class elastic_chan : public channels::reference {
             channels::move_into(v, std::move(out->value));
         return s;
     }
-    template <class Out> chan_status recv_limited(Out& v, duration d, sched::cancel_source* source) const {
+    template <class Out> chan_status recv_limited(Out& v, base::any_duration d, sched::cancel_source* source) const {
         return recv_into(v, [&](auto& op) {
             return channels::wait_limited(op, d, source, channels::many_ops<sched::wait_reason::chan_recv>);
         });

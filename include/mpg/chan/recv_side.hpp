@@ -181,7 +181,7 @@ template <class Self, class T> class recv_side {
     /// As recv, but never waits. v is assigned only when ok. ok | empty | closed
     chan_status try_recv(T& v) const { return channels::try_recv(core(), v); }
     /// As recv, but waits at most that long. ok | closed | timeout
-    chan_status recv_for(T& v, duration d) const { return channels::recv_limited(core(), v, d, nullptr); }
+    chan_status recv_for(T& v, base::any_duration d) const { return channels::recv_limited(core(), v, d, nullptr); }
     /// As recv, but gives up when ctx is done, also when it was done before. ok | closed | cancelled
     chan_status recv(const context& ctx, T& v) const {
         return channels::recv_limited(core(), v, duration::max(), sched::source_of(ctx));
@@ -205,7 +205,7 @@ template <class Self> class recv_side<Self, void> {
         channels::nothing v;
         return channels::try_recv(core(), v);
     }
-    chan_status recv_for(duration d) const {
+    chan_status recv_for(base::any_duration d) const {
         channels::nothing v;
         return channels::recv_limited(core(), v, d, nullptr);
     }

@@ -175,7 +175,7 @@ requires(channels::case_traits<std::remove_cvref_t<Ch>>::is_void) auto on_send(C
 /// A case that is chosen when nothing else was for that long, counted from the beginning of the wait. Of
 /// several the shortest counts. Zero or less: only what is ready at once comes before it. nanoseconds::max():
 /// never.
-template <class H = channels::no_handler> auto on_timeout(duration d, H&& handler = H()) {
+template <class H = channels::no_handler> auto on_timeout(base::any_duration d, H&& handler = H()) {
     return channels::plain_case<channels::timeout_case, H>(d, std::forward<H>(handler));
 }
 

@@ -44,7 +44,7 @@ class select_set {
         return add<send_entry<Ch, H>>(std::move(ch), channels::nothing{}, std::move(handler));
     }
     /// Counted from the beginning of each wait().
-    template <class H = channels::no_handler> select_set& timeout(duration d, H handler = H()) {
+    template <class H = channels::no_handler> select_set& timeout(base::any_duration d, H handler = H()) {
         return add<plain_entry<channels::timeout_case, H>>(d, std::move(handler));
     }
     template <class H = channels::no_handler, class Context = context>

@@ -96,8 +96,8 @@ template <class Self, class T> class send_side {
     chan_status try_send(T&& v) const { return channels::try_send(core(), v); }
 
     /// As send, but waits at most that long. v is moved from only when ok. ok | closed | timeout
-    chan_status send_for(T& v, duration d) const { return channels::send_limited(core(), v, d, nullptr); }
-    chan_status send_for(T&& v, duration d) const { return channels::send_limited(core(), v, d, nullptr); }
+    chan_status send_for(T& v, base::any_duration d) const { return channels::send_limited(core(), v, d, nullptr); }
+    chan_status send_for(T&& v, base::any_duration d) const { return channels::send_limited(core(), v, d, nullptr); }
 
     /// As send, but gives up when ctx is done, also when it was done before. v is moved from only when ok.
     /// ok | closed | cancelled
@@ -128,7 +128,7 @@ template <class Self> class send_side<Self, void> {
         channels::nothing v;
         return channels::try_send(core(), v);
     }
-    chan_status send_for(duration d) const {
+    chan_status send_for(base::any_duration d) const {
         channels::nothing v;
         return channels::send_limited(core(), v, d, nullptr);
     }

@@ -15,16 +15,16 @@ namespace mpg {
 class ticker {
   public:
     /// Throws std::invalid_argument when the period is not positive. nanoseconds::max(): never.
-    explicit ticker(duration period)
+    explicit ticker(base::any_duration period)
         : c_(channels::access::adopt<recv_chan<time_point>>(
-              channels::timed_channel::make(checked(period), period.count()))) {}
+              channels::timed_channel::make(checked(period), period.value.count()))) {}
 
     const recv_chan<time_point>& c() const& noexcept { return c_; }
     recv_chan<time_point> c() && noexcept { return std::move(c_); }
 
     void stop() const { state().stop(); }
     /// The next tick comes one period from now on. Throws as the constructor, and then changes nothing.
-    void reset(duration period) const { state().reset(checked(period), period.count()); }
+    void reset(base::any_duration period) const { state().reset(checked(period), period.value.count()); }
 
   private:
     static duration checked(duration period) {

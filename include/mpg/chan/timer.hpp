@@ -13,7 +13,7 @@ namespace mpg {
 class timer {
   public:
     /// nanoseconds::max(): never. Throws std::logic_error on a plain thread when no runtime is alive.
-    explicit timer(duration d)
+    explicit timer(base::any_duration d)
         : c_(channels::access::adopt<recv_chan<time_point>>(channels::timed_channel::make(d, 0))) {}
 
     const recv_chan<time_point>& c() const& noexcept { return c_; }
@@ -23,7 +23,7 @@ class timer {
     /// gone).
     bool stop() const { return state().stop(); }
     /// Fires d from now on, whether it was pending, stopped or had fired. The result is stop's.
-    bool reset(duration d) const { return state().reset(d, 0); }
+    bool reset(base::any_duration d) const { return state().reset(d, 0); }
 
   private:
     channels::timed_channel& state() const noexcept {

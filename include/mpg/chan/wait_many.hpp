@@ -69,8 +69,7 @@ class many_wait {
     }
 
     /// Returns the index of the case that went on; a channel case then has its result. May suspend unless
-    /// there is an otherwise. Throws what a move throws, and std::logic_error when it would need a timer and
-    /// no runtime is alive.
+    /// there is an otherwise. Throws what a move throws.
     MPG_NOINLINE std::uint32_t run() {
         for (;;) {
             if (otherwise_ == none) sched::suspension_point();
@@ -97,6 +96,7 @@ class many_wait {
         alarm(sched::multi_wait& m, std::uint32_t i) noexcept
             : multi(m)
             , index(i) {
+            of_wait = true;
             fire = [](sched::timer_node& node) noexcept {
                 auto& self = static_cast<alarm&>(node);
                 auto how = self.multi.claim(self.index);
@@ -208,14 +208,7 @@ class many_wait {
         unlock_all();
 
         std::uint32_t winner = none; // claimed by ourselves: nobody wakes us, so do not park
-        try {
-            if (deadline_ != base::never) sched::arm(timer, deadline_);
-        } catch (...) {
-            if (multi.claim(none) != sched::multi_wait::claim_result::lost) {
-                unlink(none);
-                throw;
-            } // else a value is on its way to us: take it
-        }
+        if (deadline_ != base::never) sched::arm(timer, deadline_); // of a wait: does not throw
         subscribe(multi, winner);
         bool woken = winner != none;
         if (!woken && sched::park(ops_, &multi)) {

@@ -6,6 +6,7 @@
 #include <mpg/fiber/execution.hpp>
 #include <mpg/sched/futex.hpp>
 #include <mpg/sched/task.hpp>
+#include <mpg/sched/timer.hpp>
 
 #include <cstdint>
 #include <pthread.h>
@@ -69,6 +70,7 @@ struct machine {
     ::pthread_t thread{};
     base::atomic<int> tid{0}; // of the kernel; 0 until it runs
     base::atomic<bool> exit{false}; // with wake: leave the thread function
+    timer_node* alarm = nullptr;    // a plain thread's: ends its wait; its own
     void* signal_stack = nullptr;   // sigaltstack
     std::size_t signal_stack_bytes = 0;
 };

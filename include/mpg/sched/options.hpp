@@ -30,9 +30,6 @@ struct options {
     unsigned procs = 0;
     /// Bytes of address space per task; pages are used only when touched.
     std::size_t stack_size = 256 << 10;
-    /// Bytes of the guard below each stack, part of stack_size. A frame larger than it can jump over it unless the code
-    /// is compiled with -fstack-clash-protection.
-    std::size_t guard_size = 4 << 10;
     /// OS threads; needing one more is a fatal error.
     std::size_t max_threads = 10'000;
     /// A task that computes longer while others wait loses its P to them; 0 turns preemption off.
@@ -40,6 +37,9 @@ struct options {
     /// How I/O waits; $MPG_NETPOLL overrides.
     netpoll backend = netpoll::automatic;
     bool detect_deadlock = true;
+    /// Bytes of the guard below each stack, part of stack_size. A frame larger than it can jump over it unless the code
+    /// is compiled with -fstack-clash-protection.
+    std::size_t guard_size = 4 << 10;
     /// A task that computes or blocks its thread for so long without leaving its P, while others wait, is a stall:
     /// counted, and told to on_stall. 0: nobody looks.
     std::chrono::nanoseconds stall_after = std::chrono::milliseconds(100);

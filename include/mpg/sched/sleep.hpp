@@ -6,6 +6,7 @@
 #include <mpg/sched/yield.hpp>
 
 #include <chrono>
+#include <type_traits>
 
 namespace mpg::sched {
 
@@ -42,9 +43,15 @@ namespace mpg {
 
 /// Suspends this task (or blocks this plain thread) for at least d; nanoseconds::max() is for ever. A d of zero or less
 /// yields. Late by at most a tick of 65.5 us on an idle machine.
-inline void sleep_for(duration d) { sched::sleep_until(base::deadline_after(d)); }
+inline void sleep_for(base::any_duration d) { sched::sleep_until(base::deadline_after(d)); }
 
-/// As sleep_for, until t.
-inline void sleep_until(time_point t) { sched::sleep_until(base::to_nanos(t)); }
+/// As sleep_for, until t, which may be of another clock: then until that one has come to t, however it is set meanwhile.
+template <class Clock, class Duration> void sleep_until(std::chrono::time_point<Clock, Duration> t) {
+    if constexpr (std::is_same_v<Clock, clock>)
+        sched::sleep_until(base::any_duration(t.time_since_epoch()).value.count());
+    else
+        do sleep_for(t - Clock::now());
+        while (Clock::now() < t);
+}
 
 } // namespace mpg

@@ -122,10 +122,18 @@ inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, 
     depart(m, self, pick_local(m), finish, arg, why);
 }
 
-/// A plain thread waits.
-MPG_NOINLINE inline bool park_thread(task* t, const park_ops& ops, void* arg) noexcept {
+/// A plain thread waits. It serves the timer of its wait, if there is one.
+MPG_NOINLINE inline bool park_thread(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
     ops.commit(arg);
-    while (t->futex.exchange(0, std::memory_order_acquire) == 0) futex_wait(t->futex, 0); // pairs with: ready_thread
+    while (t->futex.exchange(0, std::memory_order_acquire) == 0) { // pairs with: ready_thread
+        timer_node* alarm = m->alarm;
+        if (alarm && alarm->deadline <= base::now()) {
+            m->alarm = nullptr;
+            alarm->fire(*alarm); // readies this thread unless somebody else does
+        } else {
+            futex_wait(t->futex, 0, alarm ? alarm->deadline : base::never);
+        }
+    }
     return true;
 }
 
@@ -180,7 +188,7 @@ inline bool park(const park_ops& ops, void* arg) noexcept {
     machine* m = this_machine();
     if (!m) [[unlikely]] m = make_stand_in();
     task* t = m->cur;
-    if (t->is_thread()) [[unlikely]] return park_thread(t, ops, arg);
+    if (t->is_thread()) [[unlikely]] return park_thread(m, t, ops, arg);
     if (t->rt->trace.waited.load(std::memory_order_relaxed)) [[unlikely]] return park_watched(m, t, ops, arg);
     return park_task(m, t, ops, arg);
 }

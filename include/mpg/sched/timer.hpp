@@ -22,6 +22,8 @@ struct timer_node : base::list_hook {
     /// nothing to do.
     void (*dropped)(timer_node&) noexcept = nullptr;
     base::nanos deadline = 0;
+    /// Ends a wait of the strand that arms it: on a plain thread park_thread fires it, and no runtime is needed.
+    bool of_wait = false;
 
     // The wheel's own. Guarded by the wheel's lock, but for wheel, which tells which lock that is.
     base::atomic<timer_wheel*> wheel{nullptr}; // null: not armed
@@ -29,7 +31,8 @@ struct timer_node : base::list_hook {
 };
 
 /// Precondition: not armed. A deadline in the past fires soon; base::never is not armed at all (disarm: false).
-/// On a plain thread the timer is served by the current or default runtime; with none alive: std::logic_error.
+/// On a plain thread the timer is served by the current or default runtime; with none alive: std::logic_error. That of a
+/// wait is served by the thread itself; there nothing is thrown.
 void arm(timer_node& node, base::nanos deadline);
 
 /// True: it was pending and will not fire. False: it was not armed or has fired; a callback that was running on

@@ -4,6 +4,7 @@
 #include <mpg/sched/scheduler.hpp>
 
 #include <stdexcept>
+#include <utility>
 
 namespace mpg::sched {
 
@@ -22,13 +23,20 @@ inline void arm(timer_node& node, base::nanos deadline) {
     }
     if (m && m->p) return arm_in(*m->p, node, deadline, true);
     if (m && m->rt) return arm_in(*m->rt->ps[0], node, deadline, false); // in blocking()
+    if (node.of_wait) { // while a thread waits it has nothing else to do, and the wait may outlive every runtime
+        node.deadline = deadline;
+        (m ? m : make_stand_in())->alarm = &node;
+        return;
+    }
     if (!registry::instance().with_default([&](runtime_state& rt) { arm_in(*rt.ps[0], node, deadline, false); }))
         throw std::logic_error("mpg: a timer needs a runtime, and none is alive");
 }
 
 inline bool disarm(timer_node& node) noexcept {
     timer_wheel* w = node.wheel.load(std::memory_order_acquire); // pairs with: timer_wheel::arm
-    return w && w->disarm(node);
+    if (w) return w->disarm(node);
+    machine* m = node.of_wait ? this_machine() : nullptr;
+    return m && m->alarm == &node && std::exchange(m->alarm, nullptr);
 }
 
 inline poller* current_poller() noexcept {

@@ -54,7 +54,7 @@ template <class Completion = sync::no_completion> class barrier {
             }
             queue_.push_back(self);
             auto how = sync::wait<sched::wait_reason::barrier>(lock_, queue_, self);
-            sync::rethrow(self);
+            sched::suspension_point();
             if (how == sync::ended::granted) return;
         }
     }

@@ -50,7 +50,6 @@ class condition_variable {
     template <class Pred> void wait(std::unique_lock<mutex>& lock, Pred pred) {
         while (!pred()) wait(lock);
     }
-    /// The timed forms throw std::logic_error when no runtime is alive to serve the timer.
     template <class Rep, class Period>
     cv_status wait_for(std::unique_lock<mutex>& lock, std::chrono::duration<Rep, Period> d) {
         return wait_at(lock, sync::deadline_in(d));
@@ -85,7 +84,7 @@ class condition_variable {
             sched::no_unwind relock; // the caller is promised the mutex
             lock.lock();
         }
-        sync::rethrow(self);
+        sched::suspension_point();
         return how == sync::ended::timeout ? cv_status::timeout : cv_status::no_timeout;
     }
 

@@ -76,7 +76,7 @@ class gate {
             }
             queue_.push_back(self);
             how = sync::wait<Reason>(*this, queue_, self);
-            rethrow(self);
+            sched::suspension_point();
         }
     }
 

@@ -19,7 +19,7 @@ class mutex {
     void lock() { (void)core_.lock<sched::wait_reason::mutex>(); }
     /// Does not suspend. False only when it is locked.
     bool try_lock() noexcept { return core_.try_lock(); }
-    /// As lock, for at most d. Throws std::logic_error when it needs a timer and no runtime is alive.
+    /// As lock, for at most d.
     template <class Rep, class Period> bool try_lock_for(std::chrono::duration<Rep, Period> d) {
         return core_.try_lock() || core_.lock<sched::wait_reason::mutex>({.deadline = sync::deadline_in(d)});
     }

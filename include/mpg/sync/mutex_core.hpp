@@ -83,7 +83,7 @@ class mutex_core {
             self.ok = false;
             ended how = sync::wait<Reason>(queue_lock_, queue_, self, l);
             try {
-                rethrow(self);
+                sched::suspension_point();
             } catch (...) {
                 pass_on(how, self);
                 throw;

@@ -48,7 +48,7 @@ class semaphore {
         lock_.unlock();
         return taken;
     }
-    /// As acquire, for at most d. Throws std::logic_error when it needs a timer and no runtime is alive.
+    /// As acquire, for at most d.
     template <class Rep, class Period>
     [[nodiscard]] bool try_acquire_for(std::chrono::duration<Rep, Period> d, std::size_t n = 1) {
         return try_acquire(n) || take(n, {.deadline = sync::deadline_in(d)}) == sync::ended::granted;
@@ -93,7 +93,7 @@ class semaphore {
             how = sync::wait<sched::wait_reason::semaphore>(lock_, queue_, self, l);
             if (how != sync::ended::granted) release(0);
             try {
-                sync::rethrow(self);
+                sched::suspension_point();
             } catch (...) {
                 if (how == sync::ended::granted) release(n);
                 throw;

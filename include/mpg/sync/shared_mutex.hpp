@@ -214,7 +214,7 @@ class shared_mutex {
             ended how = sync::wait<Mode::reason>(lock_, queue<Mode>(), self, l);
             if (how != ended::granted) gave_up();
             try {
-                sync::rethrow(self);
+                sched::suspension_point();
             } catch (...) {
                 if (how == ended::granted) release<Mode>();
                 throw;

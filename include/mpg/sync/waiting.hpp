@@ -23,7 +23,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 
 namespace mpg::sync {
 
@@ -33,7 +32,6 @@ struct strand : sched::waiter {
     sched::multi_wait::claim_result how = sched::multi_wait::claim_result::lost; // whoever has claimed multi
     std::size_t amount = 0;                                                      // how much it waits for
     base::nanos since = 0;                                                       // when it came
-    std::exception_ptr error; // its own: no timer could be had
 };
 
 /// Precondition: taken from its queue. Its frame may be gone when this returns.
@@ -107,14 +105,9 @@ struct limit {
     bool expired() const noexcept { return deadline != base::never && deadline <= base::now(); }
 };
 
-/// How a wait ended. withdrawn: by a stop, or for want of a timer; call rethrow().
+/// How a wait ended. withdrawn: by a stop; when what the wait left behind is in order,
+/// call suspension_point(), which throws.
 enum class ended : std::uint8_t { granted, timeout, cancelled, withdrawn };
-
-/// After a wait, when what it left behind is in order: throws what ends the operation.
-inline void rethrow(strand& s) {
-    if (s.error) std::rethrow_exception(s.error);
-    sched::suspension_point();
-}
 
 namespace detail {
 
@@ -155,6 +148,7 @@ inline void claim_and_wake(sched::multi_wait& multi, std::uint32_t index) noexce
 struct alarm : sched::timer_node {
     sched::multi_wait& multi;
     explicit alarm(sched::multi_wait& m) noexcept : multi(m) {
+        of_wait = true;
         fire = [](sched::timer_node& n) noexcept { claim_and_wake(static_cast<alarm&>(n).multi, by_timer); };
     }
 };
@@ -188,16 +182,8 @@ MPG_NOINLINE ended wait_limited(Lock& lock, wait_queue& queue, strand& self, con
     std::uint32_t winner = by_nobody;
     bool waits = true; // false: claimed by ourselves, nobody will wake us
     if (l.deadline != base::never) {
-        try {
-            sched::arm(timer, l.deadline);
-            armed = true;
-        } catch (...) {
-            // When the claim is lost a grant is on its way to us: take it.
-            if (multi.claim(by_nobody) != lost) {
-                self.error = std::current_exception();
-                waits = false;
-            }
-        }
+        sched::arm(timer, l.deadline); // of a wait: does not throw
+        armed = true;
     }
     if (waits && l.source) {
         subscribed = l.source->subscribe(on_done);
@@ -232,22 +218,13 @@ ended wait(Lock& lock, wait_queue& queue, strand& self, const limit& l = {}) {
     return wait_limited<Reason>(lock, queue, self, l, [] {});
 }
 
-/// Any duration as nanoseconds, rounded up, the far future being for ever.
-template <class Rep, class Period>
-std::chrono::nanoseconds to_duration(std::chrono::duration<Rep, Period> d) {
-    using std::chrono::nanoseconds;
-    long double s = std::chrono::duration<long double>(d).count();
-    if (s >= 9.2e9L) return nanoseconds::max();
-    if (s <= -9.2e9L) return nanoseconds::min();
-    return std::chrono::ceil<nanoseconds>(d);
-}
 template <class Rep, class Period> base::nanos deadline_in(std::chrono::duration<Rep, Period> d) {
-    return base::deadline_after(to_duration(d));
+    return base::deadline_after(base::any_duration(d));
 }
 /// A time of another clock is taken as that far from now.
 template <class Clock, class Duration> base::nanos deadline_at(std::chrono::time_point<Clock, Duration> t) {
     if constexpr (std::is_same_v<Clock, clock>)
-        return to_duration(t.time_since_epoch()).count();
+        return base::any_duration(t.time_since_epoch()).value.count();
     else
         return deadline_in(t - Clock::now());
 }
