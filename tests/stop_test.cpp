@@ -164,6 +164,8 @@ TEST_P(runtime_stop, unwinds_once_and_its_waiters) {
 }
 
 TEST_P(runtime_stop, unwinds_sleeps_yields_and_joins) {
+    stop_during("sleep for ever", [] { mpg::sleep_for(std::chrono::nanoseconds::max()); });
+    stop_during("sleep until never", [] { mpg::sleep_until(mpg::time_point::max()); });
     stop_during("sleep", [] { mpg::sleep_for(1h); });
     stop_during("yield", [] {
         for (;;) mpg::yield();

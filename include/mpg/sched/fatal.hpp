@@ -3,8 +3,11 @@
 
 #include <mpg/sched/runtime_state.hpp>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <link.h>
 #include <string>
 #include <unistd.h>
 
@@ -62,11 +65,37 @@ struct report_writer {
     return writer;
 }
 
+/// An address as `0x5581ff0a90d4 (program+0x90d4)`, for addr2line: the kernel loads programs anywhere. Allocates nothing.
+inline void write_site(char* text, std::size_t size, const void* code) noexcept {
+    struct search {
+        std::uintptr_t code, offset = 0;
+        const char* object = nullptr;
+    } s{reinterpret_cast<std::uintptr_t>(code)};
+    ::dl_iterate_phdr(
+        [](::dl_phdr_info* object, std::size_t, void* arg) {
+            auto& found = *static_cast<search*>(arg);
+            for (unsigned i = 0; i < object->dlpi_phnum; ++i) {
+                const auto& part = object->dlpi_phdr[i];
+                if (part.p_type != PT_LOAD || found.code - (object->dlpi_addr + part.p_vaddr) >= part.p_memsz) continue;
+                found.offset = found.code - object->dlpi_addr;
+                found.object = *object->dlpi_name ? object->dlpi_name : program_invocation_short_name;
+                return 1;
+            }
+            return 0;
+        },
+        &s);
+    const char* slash = s.object ? std::strrchr(s.object, '/') : nullptr;
+    if (s.object)
+        std::snprintf(text, size, "%p (%s+0x%zx)", code, slash ? slash + 1 : s.object, std::size_t{s.offset});
+    else
+        std::snprintf(text, size, "%p", code);
+}
+
 /// A place in the code: its address, and what is known of it.
 inline std::string describe_site(const void* code) {
     if (auto* f = the_report_writer().site) return f(code);
-    char text[32];
-    std::snprintf(text, sizeof text, "%p", code);
+    char text[128];
+    write_site(text, sizeof text, code);
     return text;
 }
 
@@ -82,7 +111,6 @@ template <class F> void for_each_task(runtime_state& rt, F f) {
 
 /// One line: id, name, state, what it waits for and for how long, who started it and where.
 inline std::string describe(const task& t, base::nanos now) {
-    char text[256];
     task_state state = t.get_state();
     std::string out = "task " + std::to_string(t.id);
     if (std::string name = name_of(t); !name.empty()) out += " \"" + name + "\"";
@@ -93,9 +121,9 @@ inline std::string describe(const task& t, base::nanos now) {
     } else {
         out += std::string(" [") + to_string(state) + "]";
     }
-    std::snprintf(text, sizeof text, ", created by task %llu at %p\n", static_cast<unsigned long long>(t.parent),
-                  t.created_at);
-    return out + text;
+    char site[128];
+    write_site(site, sizeof site, t.created_at);
+    return out + ", created by task " + std::to_string(t.parent) + " at " + site + "\n";
 }
 
 /// All tasks, for a report.

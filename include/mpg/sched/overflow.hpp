@@ -94,8 +94,8 @@ class [[gnu::visibility("default")]] overflow_handler {
             } catch (...) {
             }
         } else {
-            char text[32];
-            std::snprintf(text, sizeof text, "%p", code);
+            char text[128];
+            write_site(text, sizeof text, code);
             say(text);
         }
         say("\n");

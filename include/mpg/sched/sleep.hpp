@@ -31,7 +31,10 @@ inline void sleep_until(base::nanos deadline) {
                                       auto* n = static_cast<sleeper*>(arg);
                                       arm(*n, n->deadline);
                                   },
-                                  [](void* arg) noexcept { return disarm(*static_cast<sleeper*>(arg)); }};
+                                  [](void* arg) noexcept { // for ever: nothing was armed, and nobody else wakes it
+                                      auto* n = static_cast<sleeper*>(arg);
+                                      return n->deadline == base::never || disarm(*n);
+                                  }};
     park(ops, &s);
     disarm(s); // its callback has ended
     suspension_point();
