@@ -78,7 +78,8 @@ template <std::uint32_t Capacity> class basic_run_queue {
         std::uint32_t tail = tail_.load(std::memory_order_acquire); // pairs with: push
         return tail - head <= capacity ? tail - head : 0;
     }
-    std::uint32_t head() const noexcept { return index(head_.load(std::memory_order_relaxed)); }
+    /// Any thread: another value than before, when something was taken out since, at either end. Never ~0.
+    std::uint64_t mark() const noexcept { return head_.load(std::memory_order_relaxed) & ~busy; }
 
   private:
     static constexpr std::uint64_t busy = std::uint64_t{1} << 32, turn = 2 * busy;

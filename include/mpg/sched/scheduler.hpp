@@ -101,9 +101,16 @@ inline int reap(machine* m, processor& p, base::nanos until = 0) noexcept {
     return n;
 }
 
-/// One look at the other Ps: their rings, due timers and completions. seen: the heads of rings of one, from the last
-/// look: a single task is taken only if it has been lying since then, for its owner will mostly run it at once.
-inline task* steal(machine* m, std::vector<std::uint64_t>& seen, base::nanos now) noexcept {
+/// What one who looks for work has seen of the other Ps.
+struct outlook {
+    std::vector<std::uint64_t> marks; // of rings of one, from the last look
+    unsigned moving = 0;              // looks in a row that met a ring of one, and another one than the time before
+};
+
+/// One look at the other Ps: their rings, due timers and completions. A single task is taken only if it has been lying
+/// since the last look, for its owner will mostly run or join it at once.
+inline task* steal(machine* m, outlook& seen, base::nanos now) noexcept {
+    bool moves = false;
     runtime_state& rt = *m->rt;
     processor& p = *m->p;
     auto n = static_cast<std::uint32_t>(rt.ps.size());
@@ -112,8 +119,8 @@ inline task* steal(machine* m, std::vector<std::uint64_t>& seen, base::nanos now
         processor& victim = *rt.ps[(start + i) % n];
         if (&victim == &p) continue;
         if (std::uint32_t size = victim.ring.size()) {
-            std::uint64_t mark = std::uint64_t{1} << 32 | victim.ring.head();
-            if (size > 1 || seen[victim.index] == mark) {
+            const std::uint64_t mark = victim.ring.mark();
+            if (size > 1 || seen.marks[victim.index] == mark) {
                 task* some[run_queue::capacity];
                 std::uint32_t got = victim.ring.steal(some);
                 if (got != 0) {
@@ -123,13 +130,20 @@ inline task* steal(machine* m, std::vector<std::uint64_t>& seen, base::nanos now
                     return some[0];
                 }
             }
-            seen[victim.index] = mark;
+            moves = true;
+            seen.marks[victim.index] = mark;
         }
         if (victim.wheel->next() <= now) victim.wheel->advance(now);
         if (victim.poll->has_work()) reap(m, victim);
         if (task* t = take_local(p)) return t;
     }
+    seen.moving = moves ? seen.moving + 1 : 0;
     return nullptr;
+}
+
+/// Between two looks. To look costs those who are looked at: so less and less often at one who runs his tasks himself.
+inline void pause(const outlook& seen) noexcept {
+    for (unsigned i = 8u << std::min(seen.moving, 5u); i != 0; --i) base::cpu_relax();
 }
 
 /// Is all that waits one task here and there, behind one that runs?
@@ -178,8 +192,9 @@ inline task* find_any_task(machine* m) {
     runtime_state& rt = *m->rt;
     processor& p = *m->p;
     constexpr base::nanos spin = 50'000;
-    static thread_local std::vector<std::uint64_t> seen; // the scheduler's stack does not migrate
-    seen.assign(rt.ps.size(), 0);
+    static thread_local outlook seen; // the scheduler's stack does not migrate
+    seen.marks.assign(rt.ps.size(), ~std::uint64_t{0});
+    seen.moving = 0;
     base::nanos idle_since = 0;
     unsigned futile = 0; // looks that saw work and could take none
     auto found = [&](task* t) {
@@ -246,7 +261,7 @@ inline task* find_any_task(machine* m) {
             do {
                 if (m->searching)
                     if (task* t = steal(m, seen, now)) return found(t);
-                for (int i = 0; i < 8; ++i) base::cpu_relax();
+                pause(seen);
                 now = base::now();
                 again = rt.global.size() != 0 || p.ring.size() != 0 || p.poll->has_work() ||
                         p.attention.load(std::memory_order_relaxed) != 0 || rt.frozen_count.load(std::memory_order_relaxed) != 0 || p.wheel->next() <= now;
