@@ -28,7 +28,7 @@ struct alignas(64) turns {
     std::atomic<std::uint64_t> n{0};
 };
 
-/// Runs observe() beside the hogs, and returns how often each of them went round.
+/// Runs observe() beside the hogs, once all of them have begun, and returns how often each of them went round.
 template <class Observe> std::vector<std::uint64_t> beside_hogs(unsigned procs, Observe observe) {
     std::atomic<bool> on{true};
     std::vector<turns> counts(hogs_per_proc * procs);
@@ -38,11 +38,14 @@ template <class Observe> std::vector<std::uint64_t> beside_hogs(unsigned procs, 
             while (on.load(std::memory_order_relaxed)) mine.n.fetch_add(1, std::memory_order_relaxed);
         });
     }
+    for (const turns& one : counts)
+        while (one.n == 0) mpg::sleep_for(1ms);
+    std::vector<std::uint64_t> result;
+    for (const turns& one : counts) result.push_back(one.n);
     observe();
     on = false;
     ended.wait();
-    std::vector<std::uint64_t> result;
-    for (const turns& one : counts) result.push_back(one.n);
+    for (std::size_t i = 0; i < counts.size(); ++i) result[i] = counts[i].n - result[i];
     return result;
 }
 

@@ -161,6 +161,7 @@ set(MPG_HEADERS
     include/mpg/sched/processor.hpp
     include/mpg/sched/ready.hpp
     include/mpg/sched/records.hpp
+    include/mpg/sched/retake.hpp
     include/mpg/sched/run_in_place.hpp
     include/mpg/sched/run_queue.hpp
     include/mpg/sched/runtime_state.hpp

@@ -1,7 +1,7 @@
 // The program examples/health_server, in a child process: its options, its answers, its signals, its exit
 // status.
 //
-// ctest: no-tsan it keeps a signal from outside back while a thread waits in a system call that it does not know (io_uring_enter)
+// ctest: label:concurrent
 // ctest: needs:prometheus prometheus
 #include "http_support.hpp"
 

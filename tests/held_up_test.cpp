@@ -1,5 +1,7 @@
 // Tasks that block their OS thread without telling anybody (blocking() would): the others go on, and no system call is
 // interrupted.
+//
+// ctest: label:concurrent
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

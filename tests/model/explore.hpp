@@ -60,7 +60,7 @@ struct view {
     }
 };
 
-enum class op_kind : std::uint8_t { start, load, store, rmw, fence, lock, unlock, await, yield, destroy };
+enum class op_kind : std::uint8_t { start, load, store, rmw, fence, lock, unlock, await, yield, destroy, fence_all };
 enum class weakening : std::uint8_t { none, relaxed, no_acquire, no_release, not_seq_cst, failure, dropped, late, after_fence };
 
 /// A place in the source, and what stands there.
@@ -82,7 +82,7 @@ struct mutation {
 };
 
 inline const char* name(op_kind k) {
-    constexpr const char* names[] = {"start", "load", "store", "rmw", "fence", "lock", "unlock", "await", "yield", "destroy"};
+    constexpr const char* names[] = {"start", "load", "store", "rmw", "fence", "lock", "unlock", "await", "yield", "destroy", "fence on all CPUs"};
     return names[static_cast<unsigned>(k)];
 }
 inline const char* name(std::memory_order o) {
@@ -212,17 +212,15 @@ class explorer {
     void fence(std::memory_order order, std::source_location where) {
         weakening how = mutation_at(op_kind::fence, order, where);
         if (how == weakening::dropped) return;
-        order = begin({op_kind::fence, no_location, order}, where);
-        thread& t = self();
-        if (acquires(order)) t.cur.join(t.acq);
-        if (order == std::memory_order_seq_cst) {
-            for (unsigned i = 0; i < location_count_; ++i)
-                t.cur.seen[i] = sc_.seen[i] = std::max(sc_.seen[i], t.cur.seen[i]);
-        }
-        if (releases(order)) {
-            t.rel = t.cur;
-            tick();
-        }
+        fence_of(at_, begin({op_kind::fence, no_location, order}, where));
+        release_held(true);
+    }
+    /// Every thread runs a fence where it stands: membarrier(2).
+    void fence_all() {
+        visible({op_kind::fence_all, no_location, std::memory_order_seq_cst});
+        fence_of(at_, std::memory_order_seq_cst);
+        for (unsigned t = 1; t < max_threads; ++t) fence_of(t, std::memory_order_seq_cst);
+        fence_of(at_, std::memory_order_seq_cst);
         release_held(true);
     }
     // The value of a lock or an event: 1 is locked, or set.
@@ -330,6 +328,7 @@ class explorer {
     /// Does it matter which of the two comes first?
     static bool dependent(const operation& a, const operation& b) {
         if (a.kind == op_kind::yield || b.kind == op_kind::yield) return true;
+        if (a.kind == op_kind::fence_all || b.kind == op_kind::fence_all) return true;
         auto sc = [](const operation& o) { return o.order == std::memory_order_seq_cst; };
         if (a.kind == op_kind::fence || b.kind == op_kind::fence) return sc(a) && sc(b);
         if (a.loc != b.loc || a.loc == no_location) return false;
@@ -358,6 +357,19 @@ class explorer {
         if (path_.empty()) return false;
         ++path_.back().chosen;
         return true;
+    }
+
+    void fence_of(unsigned index, std::memory_order order) {
+        thread& t = threads_[index];
+        if (acquires(order)) t.cur.join(t.acq);
+        if (order == std::memory_order_seq_cst) {
+            for (unsigned i = 0; i < location_count_; ++i)
+                t.cur.seen[i] = sc_.seen[i] = std::max(sc_.seen[i], t.cur.seen[i]);
+        }
+        if (releases(order)) {
+            t.rel = t.cur;
+            ++t.cur.clock[index];
+        }
     }
 
     // ---- operations

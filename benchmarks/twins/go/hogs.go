@@ -38,12 +38,20 @@ func besideHogs(observe func()) []float64 {
 			ended.Done()
 		}()
 	}
+	result := make([]float64, len(counts))
+	for i := range counts {
+		for counts[i].n.Load() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for i := range counts {
+		result[i] = -float64(counts[i].n.Load())
+	}
 	observe()
 	on.Store(false)
 	ended.Wait()
-	result := make([]float64, len(counts))
 	for i := range counts {
-		result[i] = float64(counts[i].n.Load())
+		result[i] += float64(counts[i].n.Load())
 	}
 	return result
 }

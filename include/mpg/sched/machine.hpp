@@ -5,6 +5,7 @@
 #include <mpg/base/random.hpp>
 #include <mpg/fiber/execution.hpp>
 #include <mpg/sched/futex.hpp>
+#include <mpg/sched/retake.hpp>
 #include <mpg/sched/task.hpp>
 #include <mpg/sched/timer.hpp>
 
@@ -14,14 +15,6 @@
 namespace mpg::sched {
 
 struct processor;
-
-/// Whether the monitor has taken a machine's P away while its task was in a system call.
-enum class retake : std::uint32_t {
-    no,
-    asking,  // by the monitor, under retake_lock: a machine that comes into the runtime now waits for that lock
-    taken,   // by the monitor: p is another machine's already; this one has not noticed
-    surplus, // by the machine: it knows, p is null, and its task goes on without until it can get one or waits
-};
 
 /// Written by its own thread, but for what says otherwise.
 struct machine {
@@ -112,19 +105,7 @@ MPG_NOINLINE inline void set_this_machine(machine* m) noexcept {
     mpg_current_machine = m;
 }
 
-void came_back(machine& m) noexcept;
-
-/// The machine's thread comes into the runtime: from here on its P, if it has one, is its own until leave_runtime.
-MPG_ALWAYS_INLINE void enter_runtime(machine& m) noexcept {
-    m.in_runtime.store(m.in_runtime.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    std::atomic_signal_fence(std::memory_order_seq_cst); // pairs with: the monitor's membarrier
-    if (m.retaken.load(std::memory_order_relaxed) != retake::no) [[unlikely]] came_back(m);
-}
-MPG_ALWAYS_INLINE void leave_runtime(machine& m) noexcept {
-    std::atomic_signal_fence(std::memory_order_seq_cst);
-    // release: pairs with the monitor's look at it, after which another machine writes what this one has written.
-    m.in_runtime.store(m.in_runtime.load(std::memory_order_relaxed) - 1, std::memory_order_release);
-}
+void came_back(machine& m) noexcept; // what enter_runtime calls
 
 /// In its extent this thread's machine may use its P: m->p is what it says. No switch in its extent. m: null on a
 /// plain thread. About 1 ns.

@@ -7,12 +7,10 @@
 //   - tasks that hand over to each other by runnext: their tick moves, but no slice begins. The machine is told to come
 //     to its scheduler.
 //
-// Retaking. machine::in_runtime says that the thread may be using its P. The monitor stores `asking`, and lets the
-// kernel run a barrier on all CPUs (membarrier); then either the thread's in_runtime != 0 is visible here, and the
-// monitor withdraws, or the thread will see `asking` before it uses its P, and waits for the decision at retake_lock.
-// So runtime_section costs the machine two plain stores and a load, and no fence. Where the kernel or a filter refuses
-// membarrier, the monitor looks whether the thread has been off its CPU since it stored `asking` (its CPU clock stands
-// still, and the kernel calls it asleep): it has then gone through the kernel's own barriers, and so much for both.
+// Retaking. The hand-shake stands in retake.hpp. Its barrier is one that the kernel runs on all CPUs (membarrier). Where
+// the kernel or a filter refuses that, the monitor looks whether the thread has been off its CPU since it stored `asking`
+// (its CPU clock stands still, and the kernel calls it asleep): it has then gone through the kernel's own barriers, and so
+// much for both.
 //
 // Without /proc (hidden, or no descriptor is left to open it) the CPU clock says whether a thread runs: it goes, or has
 // stood still for a millisecond.
@@ -306,18 +304,14 @@ class monitor {
             next = take_spare(rt_);
             if (!next) return not_yet(now);
         }
-        rt_.retake_lock.lock();
-        m.retaken.store(retake::asking, std::memory_order_relaxed);
-        const bool take = barrier(m) && // pairs with: enter_runtime
-                          m.in_runtime.load(std::memory_order_acquire) == 0 && // pairs with: leave_runtime
-                          p.m.load(std::memory_order_relaxed) == &m && p.tick.load(std::memory_order_relaxed) == tick;
-        if (take) {
-            rt_.blocking_count.fetch_add(1, std::memory_order_acq_rel);
-            bump(p.tick);
-            bump(p.slices);
-        }
-        m.retaken.store(take ? retake::taken : retake::no, std::memory_order_relaxed);
-        rt_.retake_lock.unlock();
+        const bool take = take_p(
+            m, rt_.retake_lock, [&] { return barrier(m); },
+            [&] { return p.m.load(std::memory_order_relaxed) == &m && p.tick.load(std::memory_order_relaxed) == tick; },
+            [&] {
+                rt_.blocking_count.fetch_add(1, std::memory_order_acq_rel);
+                bump(p.tick);
+                bump(p.slices);
+            });
         if (!take) {
             give_back(next);
             return false;

@@ -141,11 +141,7 @@ inline bool regain(machine& m) noexcept {
 MPG_NOINLINE inline void came_back(machine& m) noexcept {
     runtime_state& rt = *m.rt;
     if (m.retaken.load(std::memory_order_relaxed) != retake::surplus) {
-        rt.retake_lock.lock(); // the monitor decides
-        bool taken = m.retaken.load(std::memory_order_relaxed) == retake::taken;
-        m.retaken.store(taken ? retake::surplus : retake::no, std::memory_order_relaxed);
-        rt.retake_lock.unlock();
-        if (!taken) return;
+        if (!lost_p(m, rt.retake_lock)) return;
         m.p = nullptr;
     }
     regain(m);
