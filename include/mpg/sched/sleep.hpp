@@ -10,34 +10,35 @@
 
 namespace mpg::sched {
 
-struct sleeper : timer_node {
-    task* who = current();
-};
-
-inline void sleep_until(base::nanos deadline) {
+/// Precondition: the deadline is not over.
+inline void sleep_to(base::nanos deadline) {
     suspension_point();
-    if (deadline <= base::now()) return yield();
-    sleeper s;
-    if (s.who->is_thread()) {
+    timer_node s;
+    s.sleeper = current();
+    if (s.sleeper->is_thread()) {
         ::timespec ts{static_cast<time_t>(deadline / 1'000'000'000), static_cast<long>(deadline % 1'000'000'000)};
         while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, nullptr) == EINTR) {}
         return;
     }
     s.deadline = deadline;
-    s.fire = [](timer_node& n) noexcept { ready_later(static_cast<sleeper&>(n).who); };
     // Armed by commit: it cannot fire before the registers are saved. On a plain machine arm does not throw.
     static constexpr park_ops ops{wait_reason::sleep,
                                   [](void* arg) noexcept {
-                                      auto* n = static_cast<sleeper*>(arg);
+                                      auto* n = static_cast<timer_node*>(arg);
                                       arm(*n, n->deadline);
                                   },
                                   [](void* arg) noexcept { // for ever: nothing was armed, and nobody else wakes it
-                                      auto* n = static_cast<sleeper*>(arg);
+                                      auto* n = static_cast<timer_node*>(arg);
                                       return n->deadline == base::never || disarm(*n);
                                   }};
-    park(ops, &s);
-    disarm(s); // its callback has ended
+    park(ops, &s); // fired, or disarmed
     suspension_point();
+}
+
+inline void sleep_until(base::nanos deadline) {
+    if (deadline > base::now()) return sleep_to(deadline);
+    suspension_point();
+    yield();
 }
 
 } // namespace mpg::sched
@@ -46,7 +47,11 @@ namespace mpg {
 
 /// Suspends this task (or blocks this plain thread) for at least d; nanoseconds::max() is for ever. A d of zero or less
 /// yields. Late by at most a tick of 65.5 us on an idle machine.
-inline void sleep_for(base::any_duration d) { sched::sleep_until(base::deadline_after(d)); }
+inline void sleep_for(base::any_duration d) {
+    if (d.value.count() > 0) return sched::sleep_to(base::deadline_after(d));
+    sched::suspension_point();
+    yield();
+}
 
 /// As sleep_for, until t, which may be of another clock: then until that one has come to t, however it is set meanwhile.
 template <class Clock, class Duration> void sleep_until(std::chrono::time_point<Clock, Duration> t) {

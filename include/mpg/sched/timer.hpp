@@ -10,6 +10,7 @@
 namespace mpg::sched {
 
 class timer_wheel;
+struct task;
 
 /// One timer. It lives in its owner (a frame, a context, an operation) and must be disarmed before it dies.
 /// arm and disarm of one node must not run at the same time as each other; the callback may run at any time
@@ -18,6 +19,8 @@ struct timer_node : base::list_hook {
     /// Runs once at or after the deadline, on a machine with a processor, outside of any task, without locks: it may
     /// ready, claim, take spinlocks, start tasks, and re-arm this node; it must not suspend, throw or take long.
     void (*fire)(timer_node&) noexcept = nullptr;
+    /// Instead of a callback: it is readied, to the back of the queue, and the node is not touched from then on.
+    task* sleeper = nullptr;
     /// The runtime goes away with the node armed: it is detached already and will not fire; may free the node. Null:
     /// nothing to do.
     void (*dropped)(timer_node&) noexcept = nullptr;

@@ -16,6 +16,7 @@
 
 #include <mpg/base/spinlock.hpp>
 #include <mpg/sched/timer.hpp>
+#include <mpg/sched/wait.hpp>
 
 #include <algorithm>
 #include <bit>
@@ -67,6 +68,10 @@ class timer_wheel {
         base::intrusive_list<timer_node> due;
         while (expire_next(target, due)) {
             while (timer_node* node = due.front()) {
+                if (node->sleeper) {
+                    fired += wake_sleepers(due);
+                    continue;
+                }
                 due.erase(*node);
                 --armed_;
                 firing_ = node;
@@ -196,6 +201,27 @@ class timer_wheel {
             }
         }
         return true;
+    }
+
+    // Those at the front of due, some at a time: the lock is taken once for all of them, and their records come into the
+    // cache side by side. Who disarms one of them meanwhile is told that it has fired.
+    int wake_sleepers(base::intrusive_list<timer_node>& due) noexcept {
+        constexpr int most = 16;
+        task* woken[most];
+        int n = 0;
+        for (timer_node* node = due.front(); node && node->sleeper && n < most; node = due.front()) {
+            woken[n++] = node->sleeper;
+            __builtin_prefetch(node->sleeper, 1);
+            firing_ = node; // never looked into: it says that somebody is at it
+            due.erase(*node);
+        }
+        armed_ -= static_cast<std::size_t>(n);
+        firing_thread_ = this_thread();
+        lock_.unlock();
+        for (int i = 0; i != n; ++i) ready_later(woken[i]);
+        lock_.lock();
+        firing_ = nullptr;
+        return n;
     }
 
     static constexpr std::uint16_t in_flight = 0xffff; // on the list of due nodes
