@@ -292,6 +292,35 @@ TEST_P(tcp, streams_outlive_their_runtime) {
     EXPECT_EQ(read_all(p.server), ""); // and here without any runtime
 }
 
+/// What was sent as urgent is no part of the stream, and hides nothing behind it: a read stops in front of it although
+/// more is there.
+TEST_P(tcp, urgent_data_is_passed_over) {
+    run([] {
+        auto p = connect_local();
+        auto send = [&](std::string_view s, int flags) {
+            ASSERT_EQ(::send(p.client.native_handle(), s.data(), s.size(), flags), static_cast<ssize_t>(s.size()));
+        };
+        auto reader = mpg::spawn([&] { // registered, and waiting, before anything comes
+            std::array<std::byte, 100> piece;
+            return p.server.read(piece);
+        });
+        mpg::yield();
+        send("x", 0);
+        EXPECT_EQ(reader.join(), 1u);
+        for (int round = 0; round != 20; ++round) {
+            send("ab", 0);
+            send("!", MSG_OOB);
+            send("cd", 0);
+            for (int i = 0; i != round * 20; ++i) mpg::yield(); // the poller has seen all of it, or nothing
+            std::array<std::byte, 4> four;
+            ASSERT_TRUE(read_full(p.server, four));
+            EXPECT_EQ(text(four), "abcd");
+        }
+        ASSERT_FALSE(p.client.shutdown_write());
+        EXPECT_EQ(read_all(p.server), "");
+    });
+}
+
 TEST_P(tcp, plain_threads_and_tasks_talk) {
     auto l = listen_local();
     std::thread server([&] {
