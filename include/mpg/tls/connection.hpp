@@ -32,6 +32,7 @@
 #include <mpg/sync/semaphore.hpp>
 #include <mpg/tls/engine.hpp>
 #include <mpg/tls/transport.hpp>
+#include <mpg/tls/turn.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -94,36 +95,12 @@ class connection {
     static constexpr std::size_t gathered = 16 << 10;    // of pieces: one record
     static constexpr std::size_t most_output = 64 << 10; // that answers the peer while our writer is held up
 
-    /// One at a time.
-    class turn {
-      public:
-        explicit turn(semaphore& s) noexcept
-            : of_(&s) {}
-        turn(const turn&) = delete;
-        turn& operator=(const turn&) = delete;
-        ~turn() { give(); }
-        [[nodiscard]] std::error_code take(const context& ctx) {
-            const std::error_code e = of_->acquire(ctx, 1);
-            held_ = !e;
-            return e;
-        }
-        [[nodiscard]] bool try_take() noexcept { return held_ = of_->try_acquire(1); }
-        void give() noexcept {
-            if (held_) of_->release(1);
-            held_ = false;
-        }
-
-      private:
-        semaphore* of_;
-        bool held_ = false;
-    };
-
     static base::nanos nanos_of(std::optional<time_point> when) noexcept {
         return when ? base::to_nanos(*when) : base::never;
     }
     bool is_through() const noexcept {
-        return through_.load(std::memory_order_acquire); // pairs with: its store, when the handshake is through
-    } // pairs with: finish
+        return through_.load(std::memory_order_acquire); // pairs with: finish
+    }
     /// Before an operation: what makes it fail although it might not have to wait.
     std::error_code hindrance(const base::atomic<base::nanos>& deadline, const context& ctx) const noexcept {
         if (closed_.load(std::memory_order_relaxed)) return mpg::errc::closed;
@@ -160,85 +137,6 @@ class connection {
     base::atomic<bool> through_{false}, closed_{false};
     base::atomic<base::nanos> read_deadline_{base::never}, write_deadline_{base::never};
 };
-
-// ---- handshake
-
-inline std::error_code connection::handshake(const context& ctx) {
-    if (is_through()) return {};
-    if (closed_.load(std::memory_order_relaxed)) return mpg::errc::closed;
-    turn mine(handshaking_);
-    if (const std::error_code e = mine.take(ctx)) return e;
-    if (is_through()) return {};
-    if (handshake_failed_) return handshake_failed_;
-    const std::error_code e = run_handshake(ctx);
-    say_key_log();
-    return e ? e : finish();
-}
-
-/// One that fails because of the stream below, a deadline or its context goes on where it was with the next
-/// call.
-inline std::error_code connection::run_handshake(const context& ctx) {
-    for (;;) {
-        const progress p = step([](engine& e) { return e.handshake(); });
-        turn mine(writing_);
-        if (const std::error_code e = mine.take(ctx)) return e;
-        const std::error_code not_sent = send(ctx);
-        mine.give();
-        if (p == progress::failed || p == progress::end) {
-            handshake_failed_ = p == progress::end ? make_error_code(errc::truncated) : engine_.error();
-            return handshake_failed_;
-        }
-        if (not_sent) return not_sent;
-        if (p == progress::ok) return {};
-        if (p == progress::want_choice) {
-            choose_certificate();
-            continue;
-        }
-        if (const std::error_code e = fill(ctx)) return e;
-    }
-}
-
-inline void connection::choose_certificate() {
-    std::string name;
-    {
-        const std::lock_guard lock(mutex_);
-        name = engine_.hello().server_name;
-    }
-    auto c = engine_.settings().choose({name});
-    const std::lock_guard lock(mutex_);
-    if (c)
-        engine_.choose(std::move(*c));
-    else
-        engine_.choose_none(c.error() ? c.error() : make_error_code(errc::no_certificate));
-}
-
-inline void connection::say_key_log() {
-    const auto& to = engine_.settings().key_log;
-    if (!to) return;
-    std::string lines;
-    {
-        const std::lock_guard lock(mutex_);
-        lines.swap(engine_.key_log());
-    }
-    for (std::size_t at = 0, end; (end = lines.find('\n', at)) != lines.npos; at = end + 1)
-        to(std::string_view(lines).substr(at, end - at));
-}
-
-inline std::error_code connection::finish() {
-    {
-        const std::lock_guard lock(mutex_);
-        state_ = engine_.state();
-    }
-    if (const auto& check = engine_.settings().check) {
-        if (const std::error_code e = check(state_)) {
-            handshake_failed_ = e;
-            below_->close();
-            return e;
-        }
-    }
-    through_.store(true, std::memory_order_release); // pairs with: is_through
-    return {};
-}
 
 // ---- the stream below
 
@@ -282,118 +180,6 @@ inline void connection::send_if_free(const context& ctx) {
         turn mine(writing_);
         if (!mine.try_take() || send(ctx)) return;
     }
-}
-
-// ---- data
-
-inline result<std::size_t> connection::read(std::span<std::byte> to, const context& ctx) {
-    if (const std::error_code e = hindrance(read_deadline_, ctx)) return unexpected(e);
-    if (const std::error_code e = handshake(ctx)) return unexpected(e);
-    if (to.empty()) return std::size_t{0};
-    turn mine(reading_);
-    if (const std::error_code e = mine.take(ctx)) return unexpected(e);
-    for (;;) {
-        std::size_t n = 0;
-        bool output = false;
-        const progress p = step([&](engine& e) {
-            const progress now = e.read(to, n);
-            output = !e.output().empty();
-            if (e.output().size() > most_output) e.fail(errc::too_many_messages);
-            return now;
-        });
-        if (output) send_if_free(ctx);
-        switch (p) {
-        case progress::ok:
-            return n;
-        case progress::end:
-            return std::size_t{0};
-        case progress::failed:
-            return unexpected(engine_.error());
-        default:
-            break;
-        }
-        if (const std::error_code e = fill(ctx)) return unexpected(e);
-    }
-}
-
-/// Encrypts one chunk and sends it. The caller holds writing_.
-inline std::error_code connection::encrypt(std::span<const std::byte> piece, const context& ctx) {
-    const auto write = [&](engine& e) { return e.write(piece); };
-    progress p = step(write);
-    // The peer has sent the first part of a message of the handshake's kind (a ticket, a new key): OpenSSL
-    // wants all of that before it writes.
-    if (p == progress::want_input) {
-        turn in(reading_);
-        if (const std::error_code e = in.take(ctx)) return e;
-        while ((p = step(write)) == progress::want_input)
-            if (const std::error_code e = fill(ctx)) return e;
-    }
-    if (p != progress::ok) {
-        (void)send(ctx); // an alert
-        return engine_.error();
-    }
-    return send(ctx);
-}
-
-/// Calls f with the turn, with what was left from earlier sent.
-template <class F> result<std::size_t> connection::writing(const context& ctx, F f) {
-    if (const std::error_code e = hindrance(write_deadline_, ctx)) return unexpected(e);
-    if (const std::error_code e = handshake(ctx)) return unexpected(e);
-    turn mine(writing_);
-    if (const std::error_code e = mine.take(ctx)) return unexpected(e);
-    if (write_ended_) return unexpected(std::make_error_code(std::errc::broken_pipe));
-    if (const std::error_code e = send(ctx)) return unexpected(e);
-    result<std::size_t> n = f();
-    mine.give();
-    if (n) send_if_free(ctx);
-    return n;
-}
-
-inline result<std::size_t> connection::write(std::span<const std::byte> from, const context& ctx, bool all) {
-    return writing(ctx, [&]() -> result<std::size_t> {
-        std::size_t done = 0;
-        while (done != from.size()) {
-            const auto piece = from.subspan(done, std::min(chunk, from.size() - done));
-            if (const std::error_code e = encrypt(piece, ctx)) return unexpected(e);
-            done += piece.size();
-            if (!all) break;
-        }
-        return done;
-    });
-}
-
-/// Small pieces go together into one record.
-inline result<std::size_t> connection::writev(std::span<const ::iovec> pieces, const context& ctx) {
-    return writing(ctx, [&]() -> result<std::size_t> {
-        std::size_t done = 0, held = 0;
-        std::unique_ptr<std::byte[]> together;
-        const auto put = [&](std::span<const std::byte> data) -> std::error_code {
-            for (; !data.empty(); data = data.subspan(std::min(chunk, data.size())))
-                if (const std::error_code e = encrypt(data.first(std::min(chunk, data.size())), ctx))
-                    return e;
-            return {};
-        };
-        for (const ::iovec& p : pieces) {
-            std::span<const std::byte> data(static_cast<const std::byte*>(p.iov_base), p.iov_len);
-            done += data.size();
-            if (held == 0 && (data.size() >= gathered || pieces.size() == 1)) {
-                if (const std::error_code e = put(data)) return unexpected(e);
-                continue;
-            }
-            while (!data.empty()) {
-                if (!together) together.reset(new std::byte[gathered]);
-                const std::size_t n = std::min(gathered - held, data.size());
-                std::memcpy(together.get() + held, data.data(), n);
-                held += n;
-                data = data.subspan(n);
-                if (held != gathered) continue;
-                if (const std::error_code e = put({together.get(), held})) return unexpected(e);
-                held = 0;
-            }
-        }
-        if (const std::error_code e = put({together.get(), held})) return unexpected(e);
-        return done;
-    });
 }
 
 // ---- ending
@@ -442,3 +228,6 @@ inline void connection::close() noexcept {
 }
 
 } // namespace mpg::tls::detail
+
+#include <mpg/tls/connection_data.hpp>
+#include <mpg/tls/connection_handshake.hpp>
