@@ -102,6 +102,7 @@ set(MPG_HEADERS
     include/mpg/io/clock_driver.hpp
     include/mpg/io/copy.hpp
     include/mpg/io/descriptor.hpp
+    include/mpg/io/descriptor_owner.hpp
     include/mpg/io/driver.hpp
     include/mpg/io/drivers.hpp
     include/mpg/io/epoll_driver.hpp
@@ -211,6 +212,8 @@ set(MPG_TLS_HEADERS
     include/mpg/tls/certificate.hpp
     include/mpg/tls/config.hpp
     include/mpg/tls/connection.hpp
+    include/mpg/tls/connection_data.hpp
+    include/mpg/tls/connection_handshake.hpp
     include/mpg/tls/engine.hpp
     include/mpg/tls/error.hpp
     include/mpg/tls/handles.hpp
@@ -226,4 +229,5 @@ set(MPG_TLS_HEADERS
     include/mpg/tls/stream.hpp
     include/mpg/tls/ticket_keys.hpp
     include/mpg/tls/transport.hpp
+    include/mpg/tls/turn.hpp
 )

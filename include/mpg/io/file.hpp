@@ -5,8 +5,7 @@
 // terminals) is handled as sockets are.
 #pragma once
 
-#include <mpg/base/clock.hpp>
-#include <mpg/io/descriptor.hpp>
+#include <mpg/io/descriptor_owner.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/io/turn.hpp>
 #include <mpg/io/unique_fd.hpp>
@@ -15,7 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <fcntl.h>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,11 +23,10 @@
 
 namespace mpg {
 
-/// An open file or an end of a pipe; owns its descriptor. Move-only. Any strand may call anything at any
-/// time, but for moving and destroying. Operations may suspend, take an optional context as their last
+/// An open file or an end of a pipe. Operations may suspend, take an optional context as their last
 /// argument, and fail with errc::closed, errc::cancelled, errc::deadline_exceeded. A transfer from or to a
 /// disk that has begun is not broken off by those: it ends first.
-class file {
+class file : public io::descriptor_owner {
   public:
     file() noexcept = default;
 
@@ -71,30 +68,11 @@ class file {
     /// In bytes. Does not wait.
     result<std::uint64_t> size() const;
 
-    /// Pending and later operations fail with errc::closed. Does not wait. May be called again.
-    void close() noexcept {
-        if (fd_) fd_->close();
-    }
-    bool is_open() const noexcept { return fd_ && fd_->is_open(); }
-    /// -1 when closed. It stays ours.
-    int native_handle() const noexcept { return fd_ ? fd_->number() : -1; }
-    /// See net::stream_socket.
-    std::error_code set_deadline(std::optional<time_point> when) noexcept {
-        const std::error_code e = set_read_deadline(when);
-        return e ? e : set_write_deadline(when);
-    }
-    std::error_code set_read_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::read, when) : make_error_code(errc::closed);
-    }
-    std::error_code set_write_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::write, when) : make_error_code(errc::closed);
-    }
-
   private:
     friend struct io::descriptor_access;
     friend result<std::pair<file, file>> pipe();
     file(io::descriptor_ptr fd, bool waitable) noexcept
-        : fd_(std::move(fd))
+        : descriptor_owner(std::move(fd))
         , waitable_(waitable) {}
 
     static constexpr std::uint64_t own_position = ~std::uint64_t{0};
@@ -111,7 +89,6 @@ class file {
                             sched::cancel_source* cancel);
     std::error_code flush(sched::cancel_source* cancel);
 
-    io::descriptor_ptr fd_;
     bool waitable_ = false; // it is non-blocking, and a driver can tell when it is ready
 };
 

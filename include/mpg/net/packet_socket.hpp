@@ -1,24 +1,21 @@
 // What UDP and Unix sockets that keep messages whole have in common.
 #pragma once
 
-#include <mpg/base/clock.hpp>
-#include <mpg/io/descriptor.hpp>
+#include <mpg/io/descriptor_owner.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/net/message.hpp>
 #include <mpg/net/socket.hpp>
 #include <mpg/sched/cancel.hpp>
 
 #include <cstddef>
-#include <optional>
 #include <span>
 #include <system_error>
 #include <utility>
 
 namespace mpg::net {
 
-/// Sends and receives messages, each whole; owns its descriptor. Move-only. Any strand may call anything at
-/// any time, but for moving and destroying. For deadlines, contexts and close see stream_socket.
-class packet_socket {
+/// Sends and receives messages, each whole. For contexts see stream_socket.
+class packet_socket : public io::descriptor_owner {
   public:
     packet_socket() noexcept = default;
 
@@ -37,27 +34,9 @@ class packet_socket {
     endpoint local_endpoint() const noexcept { return fd_ ? detail::local_name(*fd_) : endpoint(); }
     /// Empty when closed or not connected.
     endpoint remote_endpoint() const noexcept { return fd_ ? detail::peer_name(*fd_) : endpoint(); }
-    /// Pending and later operations fail with errc::closed. Does not wait. May be called again.
-    void close() noexcept {
-        if (fd_) fd_->close();
-    }
-    bool is_open() const noexcept { return fd_ && fd_->is_open(); }
-    /// -1 when closed.
-    int native_handle() const noexcept { return fd_ ? fd_->number() : -1; }
-    std::error_code set_deadline(std::optional<time_point> when) noexcept {
-        const std::error_code e = set_read_deadline(when);
-        return e ? e : set_write_deadline(when);
-    }
-    std::error_code set_read_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::read, when) : make_error_code(errc::closed);
-    }
-    std::error_code set_write_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::write, when) : make_error_code(errc::closed);
-    }
-
   protected:
     explicit packet_socket(io::descriptor_ptr fd) noexcept
-        : fd_(std::move(fd)) {}
+        : descriptor_owner(std::move(fd)) {}
     ~packet_socket() = default;
     packet_socket(packet_socket&&) noexcept = default;
     packet_socket& operator=(packet_socket&&) noexcept = default;
@@ -94,8 +73,6 @@ class packet_socket {
         if (from) *from = endpoint(reinterpret_cast<const ::sockaddr*>(&sender), m.msg_namelen);
         return static_cast<std::size_t>(n);
     }
-
-    io::descriptor_ptr fd_;
 };
 
 } // namespace mpg::net

@@ -1,14 +1,12 @@
-// What TCP and Unix streams have in common: reading, writing, deadlines, closing.
+// What TCP and Unix streams have in common: reading and writing.
 #pragma once
 
-#include <mpg/base/clock.hpp>
-#include <mpg/io/descriptor.hpp>
+#include <mpg/io/descriptor_owner.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/io/transfer.hpp>
 #include <mpg/sched/cancel.hpp>
 
 #include <cstddef>
-#include <optional>
 #include <span>
 #include <system_error>
 
@@ -16,8 +14,7 @@
 
 namespace mpg::net {
 
-/// A connected stream of bytes; owns its descriptor. Move-only; an empty or moved-from one fails with
-/// errc::closed.
+/// A connected stream of bytes.
 ///
 /// Any strand may call anything at any time, as with Go's net.Conn: one reader and one writer work at once,
 /// further ones wait for their turn, so that what one write() sends stays together. But moving and destroying
@@ -25,7 +22,7 @@ namespace mpg::net {
 /// blocks the thread), takes an optional context as its last argument, and fails with errc::cancelled or
 /// errc::deadline_exceeded when that is done first, with errc::closed when close() was called. When it
 /// returns, the kernel holds no reference to the buffer.
-class stream_socket {
+class stream_socket : public io::descriptor_owner {
   public:
     stream_socket() noexcept = default;
 
@@ -59,33 +56,9 @@ class stream_socket {
         const io::outcome e = fd_->use([](int fd) noexcept { return io::sys::shutdown(fd, SHUT_WR); });
         return e < 0 ? io::error_of(e) : std::error_code{};
     }
-    /// Pending and later operations fail with errc::closed; the descriptor itself is closed when the last
-    /// pending one has left. Does not wait. May be called again.
-    void close() noexcept {
-        if (fd_) fd_->close();
-    }
-    bool is_open() const noexcept { return fd_ && fd_->is_open(); }
-    /// -1 when closed. It stays ours: do not close it, and do not use it after close().
-    int native_handle() const noexcept { return fd_ ? fd_->number() : -1; }
-
-    /// From that time on, reads and writes fail with errc::deadline_exceeded, also when data is there, until
-    /// the deadline is moved or cleared (std::nullopt). Pending operations are affected too. About 10 ns.
-    std::error_code set_deadline(std::optional<time_point> when) noexcept {
-        const std::error_code e = set_read_deadline(when);
-        return e ? e : set_write_deadline(when);
-    }
-    std::error_code set_read_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::read, when) : make_error_code(errc::closed);
-    }
-    std::error_code set_write_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::write, when) : make_error_code(errc::closed);
-    }
-
   protected:
     explicit stream_socket(io::descriptor_ptr fd) noexcept
-        : fd_(std::move(fd)) {}
-
-    io::descriptor_ptr fd_;
+        : descriptor_owner(std::move(fd)) {}
 
   private:
     friend struct io::descriptor_access;

@@ -19,9 +19,8 @@ struct listen_options {
     std::optional<net::keepalive> keepalive = net::keepalive{}; // of accepted connections; nullopt: none
 };
 
-/// Listens on one address; owns its descriptor. Any strand may call anything at any time, but for moving and
-/// destroying.
-class tcp_listener {
+/// Listens on one address. Deadlines are for accept; that of writing affects nothing.
+class tcp_listener : public io::descriptor_owner {
   public:
     tcp_listener() noexcept = default;
 
@@ -47,29 +46,13 @@ class tcp_listener {
 
     /// As it was bound, also after close().
     endpoint local_endpoint() const noexcept { return local_; }
-    /// Pending and later accepts fail with errc::closed. Does not wait. May be called again.
-    void close() noexcept {
-        if (fd_) fd_->close();
-    }
-    bool is_open() const noexcept { return fd_ && fd_->is_open(); }
-    /// -1 when closed.
-    int native_handle() const noexcept { return fd_ ? fd_->number() : -1; }
-    /// For accept; see stream_socket. A listener does not write: that deadline affects nothing.
-    std::error_code set_deadline(std::optional<time_point> when) noexcept { return set_read_deadline(when); }
-    std::error_code set_read_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::read, when) : make_error_code(errc::closed);
-    }
-    std::error_code set_write_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::write, when) : make_error_code(errc::closed);
-    }
 
   private:
     tcp_listener(io::descriptor_ptr fd, const endpoint& local) noexcept
-        : fd_(std::move(fd))
+        : descriptor_owner(std::move(fd))
         , local_(local) {}
     result<tcp_stream> accept_one(sched::cancel_source* cancel);
 
-    io::descriptor_ptr fd_;
     endpoint local_;
 };
 

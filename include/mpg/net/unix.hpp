@@ -31,7 +31,7 @@ inline void remove_path(const endpoint& at) noexcept {
 }
 
 /// Listens on a path; see tcp_listener.
-class path_listener {
+class path_listener : public io::descriptor_owner {
   public:
     /// As it was bound, also after close().
     endpoint local_endpoint() const noexcept { return local_; }
@@ -39,16 +39,6 @@ class path_listener {
     /// called again.
     void close() noexcept {
         if (fd_ && fd_->close()) remove_path(local_);
-    }
-    bool is_open() const noexcept { return fd_ && fd_->is_open(); }
-    /// -1 when closed.
-    int native_handle() const noexcept { return fd_ ? fd_->number() : -1; }
-    std::error_code set_deadline(std::optional<time_point> when) noexcept { return set_read_deadline(when); }
-    std::error_code set_read_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::read, when) : make_error_code(errc::closed);
-    }
-    std::error_code set_write_deadline(std::optional<time_point> when) noexcept {
-        return fd_ ? fd_->set_deadline(io::direction::write, when) : make_error_code(errc::closed);
     }
 
   protected:
@@ -73,7 +63,6 @@ class path_listener {
     }
 
   private:
-    io::descriptor_ptr fd_;
     endpoint local_;
 };
 
