@@ -7,6 +7,7 @@
 #include <mpg/io.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -278,8 +279,8 @@ TEST_P(faults, servers_that_leave_at_any_byte) {
     run([] {
         constexpr std::string_view whole = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello";
         auto l = listen_local();
-        std::size_t n = 0;
-        bool reset = false;
+        std::atomic<std::size_t> n{0}; // the client has all of a response before its server looks at what is next
+        std::atomic<bool> reset{false};
         auto serving = mpg::spawn([&] {
             while (auto c = l.accept()) {
                 std::byte buffer[1024];
