@@ -49,7 +49,11 @@ TEST_P(preempt, a_task_that_computes_for_ever_does_not_hold_up_main) {
         mpg::wait_group ended;
         for (unsigned i = 0; i < 3 * procs(); ++i) ended.go([&] { spin(on); });
         for (int i = 0; i < 10; ++i) mpg::sleep_for(5ms);
-        mpg::runtime_stats s = mpg::runtime::current()->stats();
+        mpg::runtime_stats s;
+        EXPECT_TRUE(mpg::test::eventually([&] { // the kernel may be slow to start as many threads as there are Ps
+            s = mpg::runtime::current()->stats();
+            return s.tasks_frozen != 0;
+        }));
         on = false;
         ended.wait();
         return s;
@@ -68,7 +72,7 @@ TEST_P(preempt, the_runtime_stops_under_tasks_that_compute) {
                 mpg::chan<int>().recv(); // is unwound
             });
         }
-        mpg::sleep_for(30ms);
+        EXPECT_TRUE(mpg::test::eventually([] { return mpg::runtime::current()->stats().tasks_frozen != 0; }));
         on = false;
     });
 }
