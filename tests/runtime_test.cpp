@@ -95,6 +95,38 @@ TEST_P(runtime_run, calls_main_as_an_rvalue) {
     EXPECT_EQ(run([&]() -> std::string&& { return std::move(s); }), "x");
 }
 
+TEST_P(runtime_run, handles_outlive_the_runtime) {
+    mpg::task<std::string> value, thrown, unwound, never_asked;
+    mpg::recv_chan<void> done;
+    run([&] {
+        value = mpg::spawn([] { return std::string(100, 'v'); });
+        thrown = mpg::spawn([]() -> std::string { throw std::runtime_error("thrown"); });
+        unwound = mpg::spawn([] {
+            mpg::chan<void>().recv();
+            return std::string();
+        });
+        never_asked = mpg::spawn([]() -> std::string { throw 1; });
+        done = value.done();
+        mpg::yield();
+    });
+    run([] { mpg::spawn([] {}).join(); }); // another one, maybe at the same address
+    EXPECT_FALSE(done.recv());
+    EXPECT_TRUE(value.joinable());
+    EXPECT_NE(value.id(), 0u);
+    try { // started or not when main returned
+        EXPECT_EQ(value.join(), std::string(100, 'v'));
+    } catch (const mpg::unwound&) {
+    }
+    EXPECT_FALSE(value.joinable());
+    try {
+        thrown.join();
+    } catch (const std::runtime_error& e) {
+        EXPECT_STREQ(e.what(), "thrown");
+    } catch (const mpg::unwound&) {
+    }
+    EXPECT_THROW(run([&] { return unwound.join(); }), mpg::unwound);
+}
+
 TEST_P(runtime_run, is_not_stopped_by_its_own_task) {
     mpg::runtime rt({.procs = procs()});
     auto stopped_by = [&] {

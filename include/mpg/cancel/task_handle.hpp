@@ -208,7 +208,7 @@ template <class R, class C> struct frame : result_state<R> {
 
 /// By the one whom the frame belongs to in the end.
 template <class R, class C> void destroy_frame(sched::task& t, frame<R, C>* f) noexcept {
-    if (f->error) [[unlikely]] t.rt->dropped_exceptions.fetch_add(1, std::memory_order_relaxed);
+    if (f->error) [[unlikely]] sched::count_dropped_exception(&t);
     sched::destroy_closure<frame<R, C>>(t);
 }
 

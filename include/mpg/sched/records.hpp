@@ -98,7 +98,42 @@ inline bool drops_last(task* t) noexcept {
 inline void drop_record(task* t) noexcept {
     if (!drops_last(t)) return;
     runtime_section here;
-    free_record(t, here.of(*t->rt));
+    if (here.m && here.m->p && here.m->rt == __atomic_load_n(&t->rt, __ATOMIC_RELAXED)) [[likely]]
+        return free_record(t, here.m->p);
+    base::spinlock& lock = records_at_large();
+    lock.lock();
+    if (t->rt) {
+        free_record(t, nullptr);
+    } else { // its runtime is gone: release_records
+        auto* slab = static_cast<record_slab*>(t->wait_arg);
+        if (--slab->held == 0) delete slab;
+    }
+    lock.unlock();
+}
+/// The exception of a task is dropped, by whoever holds its record.
+inline void count_dropped_exception(task* t) noexcept {
+    runtime_section here;
+    base::spinlock& lock = records_at_large();
+    lock.lock();
+    if (t->rt) t->rt->dropped_exceptions.fetch_add(1, std::memory_order_relaxed);
+    lock.unlock();
+}
+
+/// Frees the slabs, but for those with records that handles hold: the last such handle frees its slab.
+inline void runtime_state::release_records() noexcept {
+    base::spinlock& lock = records_at_large();
+    lock.lock();
+    while (record_slab* s = slabs) {
+        slabs = s->next;
+        for (task& t : s->records) {
+            if (t.get_state() != task_state::ended) continue;
+            ++s->held;
+            t.wait_arg = s;
+            __atomic_store_n(&t.rt, nullptr, __ATOMIC_RELAXED);
+        }
+        if (s->held == 0) delete s;
+    }
+    lock.unlock();
 }
 
 } // namespace mpg::sched

@@ -16,10 +16,11 @@
 
 namespace mpg::sched {
 
-/// 256 task records that stand together as long as the runtime.
+/// 256 task records that stand together as long as the runtime, or as a handle of one of them.
 struct record_slab {
     static constexpr std::size_t count = 256;
     record_slab* next = nullptr;
+    std::size_t held = 0; // records that handles hold after the runtime's end; guarded by records_at_large
     task records[count];
 };
 
@@ -39,18 +40,22 @@ struct alignas(base::cache_line) trace_hook {
     base::nanos first_time = 0;
 };
 
+/// Held while a record is given back from a thread that need not be one of its runtime, and while a runtime goes away.
+[[gnu::visibility("default")]] inline base::spinlock& records_at_large() noexcept {
+    static base::spinlock lock;
+    return lock;
+}
+
 struct runtime_state {
     explicit runtime_state(const options& o) : opts(o), stacks(o.stack_size, std::max<std::size_t>(o.guard_size, fiber::stack_pool::page)) {
         ::pthread_sigmask(SIG_BLOCK, nullptr, &signal_mask);
     }
     runtime_state(const runtime_state&) = delete;
     runtime_state& operator=(const runtime_state&) = delete;
+    void release_records() noexcept;
     ~runtime_state() {
         ps.clear(); // first: their wheels may run owners' callbacks
-        while (record_slab* s = slabs) {
-            slabs = s->next;
-            delete s;
-        }
+        release_records();
         while (machine* m = machines) {
             machines = m->next_all;
             delete m;
