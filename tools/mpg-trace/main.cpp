@@ -11,8 +11,10 @@
 #include <cstdlib>
 #include <iostream>
 #include <map>
+#include <poll.h>
+#include <sys/syscall.h>
 #include <thread>
-#include <time.h>
+#include <unistd.h>
 
 namespace mpg_trace {
 namespace {
@@ -237,6 +239,8 @@ class tables {
 
 int look(const options& o) {
     session s(o.pid, o.probes);
+    const auto handle = static_cast<int>(::syscall(SYS_pidfd_open, o.pid, 0)); // readable once it has ended
+    if (handle < 0) throw failure("process " + std::to_string(o.pid) + ": " + in_words(errno));
     mpg::debug::detail::symbolizer symbols(o.pid); // now: the process may end while we look
     tasks all;
     tables write(o, s, all, symbols);
@@ -256,7 +260,8 @@ int look(const options& o) {
         while (!ended && !interrupted && at < until) {
             // Nobody wakes us for an event (see mpg_trace.bpf.c). A CPU of events has 50 ms to fill the buffer.
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
-            ended = ::kill(o.pid, 0) != 0 && errno == ESRCH;
+            ::pollfd end{handle, POLLIN, 0};
+            ended = ::poll(&end, 1, 0) > 0;
             at = now();
             s.consume([&](const mpg_trace_event& e) { all.take(e); });
         }

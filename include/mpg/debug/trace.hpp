@@ -26,14 +26,10 @@ namespace detail {
 inline void read_ring(const sched::event_ring& ring, std::vector<sched::event_entry>& out) {
     const std::uint64_t end = ring.written(), size = ring.capacity();
     const std::uint64_t first = end > size ? end - size : 0;
-    for (std::uint64_t i = first; i < end; ++i) {
-        sched::event_entry e;
-        copy_racy(reinterpret_cast<std::byte*>(&e), &ring.at(i), sizeof e);
-        out.push_back(e);
-    }
+    for (std::uint64_t i = first; i < end; ++i) out.push_back(ring.at(i));
     barrier_everywhere();
-    // The entry that is being written now may overwrite one more than the count says.
-    const std::uint64_t now = ring.written() + 1;
+    // Those that are being written now may overwrite more than the count says.
+    const std::uint64_t now = ring.written() + ring.at_a_time;
     const std::uint64_t lost = now > size ? now - size : 0;
     if (lost > first) out.erase(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(std::min(lost - first, end - first)));
 }

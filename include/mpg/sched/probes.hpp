@@ -44,40 +44,41 @@
 
 namespace mpg::sched::probe {
 
-// Recording is on: write(event_ring&) for the current P's ring, or that of those without one, under its lock.
+// Recording is on: Write(event_ring&, about...) for the current P's ring, or for that of those without one, under its lock.
+// The words are handed on in registers, so that the usual way needs no frame.
 
-template <class F> [[gnu::cold]] MPG_NOINLINE void without_p(runtime_state& rt, F write) noexcept {
+template <auto Write, class... About>
+[[gnu::cold]] MPG_NOINLINE void without_p(runtime_state& rt, About... about) noexcept {
     std::lock_guard hold(rt.trace.others_lock);
-    write(*rt.trace.others);
+    Write(*rt.trace.others, about...);
 }
-template <class F> MPG_ALWAYS_INLINE void with_ring(runtime_state& rt, F write) noexcept {
+template <auto Write, class... About> MPG_ALWAYS_INLINE void with_ring(runtime_state& rt, About... about) noexcept {
     machine* m = this_machine();
     (void)rt.trace.recording.load(std::memory_order_acquire); // pairs with: start_trace: the rings are there
-    if (!m || m->rt != &rt || !m->p) [[unlikely]] return without_p(rt, write);
-    write(*m->p->events);
+    if (m && m->rt == &rt && m->p) [[likely]] return Write(*m->p->events, about...);
+    without_p<Write>(rt, about...);
 }
 MPG_NOINLINE inline void record_on(runtime_state& rt, trace_event event, std::uint64_t about) noexcept {
-    with_ring(rt, [=](event_ring& r) { r.write(event, about); });
+    with_ring<[](event_ring& r, trace_event e, std::uint64_t a) __attribute__((always_inline)) { r.write(e, a); }>(rt, event, about);
 }
 MPG_NOINLINE inline void record_at_once_on(runtime_state& rt, trace_event event, std::uint64_t about) noexcept {
-    with_ring(rt, [=](event_ring& r) { r.write_at_once(event, about); });
+    with_ring<[](event_ring& r, trace_event e, std::uint64_t a) __attribute__((always_inline)) { r.write_at_once(e, a); }>(rt, event, about);
 }
 MPG_NOINLINE inline void record_create_on(runtime_state& rt, std::uint64_t id, const void* site) noexcept {
-    with_ring(rt, [=](event_ring& r) {
-        r.write(trace_event::create, id);
-        r.write_at_once(trace_event::site, reinterpret_cast<std::uint64_t>(site));
-    });
+    with_ring<[](event_ring& r, std::uint64_t i, const void* s) __attribute__((always_inline)) {
+        r.write_both(trace_event::create, i, trace_event::site, reinterpret_cast<std::uint64_t>(s));
+    }>(rt, id, site);
 }
 /// block: as trace_event::block, 0: it yields; start: 0: nobody runs next.
 MPG_NOINLINE inline void record_switch_on(runtime_state& rt, std::uint64_t block, std::uint64_t start) noexcept {
-    with_ring(rt, [=](event_ring& r) {
-        if (block != 0) {
-            r.write(trace_event::block, block);
-            if (start != 0) r.write_at_once(trace_event::start, start);
-        } else if (start != 0) {
-            r.write(trace_event::start, start);
-        }
-    });
+    with_ring<[](event_ring& r, std::uint64_t b, std::uint64_t s) __attribute__((always_inline)) {
+        if (b != 0 && s != 0)
+            r.write_both(trace_event::block, b, trace_event::start, s);
+        else if (b != 0)
+            r.write(trace_event::block, b);
+        else if (s != 0)
+            r.write(trace_event::start, s);
+    }>(rt, block, start);
 }
 MPG_ALWAYS_INLINE bool recording(const runtime_state& rt) noexcept {
     return rt.trace.recording.load(std::memory_order_relaxed);
