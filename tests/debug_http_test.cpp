@@ -275,6 +275,9 @@ TEST_F(debug_pages, promtool_accepts_the_metrics) {
         for (int i = 0; i < 2; ++i) one.send(i);
         other.send(1);
         mpg::debug::named_channel first("a \"queue\"", one), second("a \"queue\"", other);
+        mpg::elastic_chan<int> news({.low = 0, .high = 1, .max = 2}, mpg::overflow::drop_oldest);
+        for (int i = 0; i < 5; ++i) EXPECT_EQ(news.try_send(i), mpg::chan_status::ok);
+        mpg::debug::named_channel third("news", news);
         mpg::test::reply r = peer.get("/metrics");
         ASSERT_EQ(r.status, 200);
         EXPECT_EQ(r.field("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
@@ -286,7 +289,10 @@ TEST_F(debug_pages, promtool_accepts_the_metrics) {
         for (const char* name : {"mpg_sched_latency_seconds_bucket{le=\"+Inf\"} ", "mpg_wait_seconds_count ", "mpg_stalls_total ",
                                  "mpg_threads{state=\"running\"} ", "mpg_timers ", "mpg_stacks{state=\"cached\"} ", "mpg_stack_cached_bytes ",
                                  "mpg_poller_polls_total ", "mpg_channel_length{name=\"a \\\"queue\\\"\"} 3\n",
-                                 "mpg_channel_capacity{name=\"a \\\"queue\\\"\"} 9\n", "mpg_tasks{state=\"waiting\"} ", "mpg_procs 4\n", "mpg_run_queue_tasks{p=\"3\"} ",
+                                 "mpg_channel_capacity{name=\"a \\\"queue\\\"\"} 9\n",
+                                 "mpg_channel_accepted_total{name=\"news\"} 5\n", "mpg_channel_dropped_total{name=\"news\"} 3\n",
+                                 "mpg_channel_rejected_total{name=\"news\"} 0\n", "mpg_channel_grown_total{name=\"news\"} 1\n",
+                                 "mpg_channel_high_water{name=\"news\"} 2\n", "mpg_tasks{state=\"waiting\"} ", "mpg_procs 4\n", "mpg_run_queue_tasks{p=\"3\"} ",
                                  "mpg_poller_info{kind=\"", "http_server_requests_in_flight 1\n", "process_cpu_seconds_total "})
             EXPECT_NE(r.body.find(name), std::string::npos) << name << r.body;
     });

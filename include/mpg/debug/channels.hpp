@@ -18,6 +18,9 @@ struct channel_look {
     std::string name;
     std::size_t length = 0, capacity = 0;
     bool closed = false;
+    bool counts = false; // elastic channels do; then the rest is there
+    std::size_t high_water = 0;
+    std::uint64_t accepted = 0, dropped = 0, rejected = 0, grown = 0;
 };
 
 class named_channels {
@@ -58,12 +61,22 @@ class named_channels {
 /// from closing it.
 class [[nodiscard]] named_channel {
   public:
-    /// Of channels with one name the figures are added up. Costs the channel's users nothing.
+    /// Of channels with one name the figures are added up. Costs the channel's users nothing: length and capacity are
+    /// there anyway, and so are the counters of an elastic_chan. Other channels do not count their operations.
     template <class C>
     named_channel(std::string name, C channel)
         : id_(detail::named_channels::instance().add([name = std::move(name), channel = std::move(channel)] {
               detail::channel_look l{name, channel.size(), 0, channel.closed()};
               if constexpr (requires { channel.capacity(); }) l.capacity = channel.capacity();
+              if constexpr (requires { channel.stats().accepted; }) {
+                  const auto counted = channel.stats();
+                  l.counts = true;
+                  l.high_water = counted.high_water;
+                  l.accepted = counted.accepted;
+                  l.dropped = counted.dropped;
+                  l.rejected = counted.rejected;
+                  l.grown = counted.grown;
+              }
               return l;
           })) {}
     named_channel(named_channel&& o) noexcept : id_(std::exchange(o.id_, 0)) {}

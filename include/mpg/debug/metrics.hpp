@@ -5,6 +5,7 @@
 #include <mpg/debug/channels.hpp>
 #include <mpg/debug/snapshot.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <dirent.h>
@@ -123,12 +124,29 @@ inline void channel_metrics(metrics_writer& w) {
         channel_look& sum = by_name[l.name];
         sum.length += l.length;
         sum.capacity += l.capacity;
+        sum.counts = sum.counts || l.counts;
+        sum.high_water += l.high_water;
+        sum.accepted += l.accepted;
+        sum.dropped += l.dropped;
+        sum.rejected += l.rejected;
+        sum.grown += l.grown;
     }
     if (by_name.empty()) return;
     w.family("mpg_channel_length", "gauge", "Number of values in the buffers of channels of that name.");
     for (const auto& [name, l] : by_name) w.value(l.length, metrics_writer::label("name", name));
     w.family("mpg_channel_capacity", "gauge", "Size of these buffers.");
     for (const auto& [name, l] : by_name) w.value(l.capacity, metrics_writer::label("name", name));
+    const bool any = std::any_of(by_name.begin(), by_name.end(), [](const auto& of) { return of.second.counts; });
+    auto counted = [&](std::string_view family, std::string_view type, std::string_view help, auto channel_look::* figure) {
+        if (any) w.family(family, type, help);
+        for (const auto& [name, l] : by_name)
+            if (l.counts) w.value(l.*figure, metrics_writer::label("name", name));
+    };
+    counted("mpg_channel_accepted_total", "counter", "Total number of values that elastic channels of that name took.", &channel_look::accepted);
+    counted("mpg_channel_dropped_total", "counter", "Total number of values that gave way to newer ones.", &channel_look::dropped);
+    counted("mpg_channel_rejected_total", "counter", "Total number of sends that were refused because a channel was full.", &channel_look::rejected);
+    counted("mpg_channel_grown_total", "counter", "Total number of times a buffer grew.", &channel_look::grown);
+    counted("mpg_channel_high_water", "gauge", "The most values that were there at a time.", &channel_look::high_water);
 }
 
 /// The weight that an Accept field gives a media type, from 0 to 1; -1: it does not name it.
