@@ -55,8 +55,12 @@ set(MPG_HEADERS
     include/mpg/debug/metrics.hpp
     include/mpg/debug/on_signal.hpp
     include/mpg/debug/profile.hpp
+    include/mpg/debug/prove.hpp
+    include/mpg/debug/proven.hpp
+    include/mpg/debug/reachable.hpp
     include/mpg/debug/reports.hpp
     include/mpg/debug/snapshot.hpp
+    include/mpg/debug/stopped_world.hpp
     include/mpg/debug/symbols.hpp
     include/mpg/debug/task_profile.hpp
     include/mpg/debug/trace.hpp

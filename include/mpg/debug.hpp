@@ -3,6 +3,7 @@
 //   mpg::debug::dump_tasks(std::cerr);           every task: state, what it waits for, who started it, its stack
 //
 //   mpg::debug::report_leaks(std::cerr);         tasks that have waited for a minute, by where they were started
+//   mpg::debug::prove_stuck();                   tasks that can be proved never to go on, and why
 //   mpg::debug::leak_watch watch;                a log line for each group of such tasks that grows
 //   mpg::debug::start_trace(); ... mpg::debug::write_trace(file);      the flight recorder, for ui.perfetto.dev
 //   mpg::debug::set_block_profile_rate(10'000);   one sample for each 10 us that tasks wait for each other
@@ -27,5 +28,6 @@
 #include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
 #include <mpg/debug/on_signal.hpp>
+#include <mpg/debug/prove.hpp>
 #include <mpg/debug/reports.hpp>
 #include <mpg/debug/trace.hpp>

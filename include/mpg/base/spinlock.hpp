@@ -96,6 +96,9 @@ class spinlock {
         holds_one_less();
     }
 
+    /// A moment's truth.
+    bool is_locked() const noexcept { return word_.load(std::memory_order_relaxed) != 0; }
+
   private:
     // Who comes too late stays away for a while, longer each time: meanwhile the owner, whose cache has what the lock
     // guards, locks again and again, each time for a few nanoseconds; a lock that changes hands costs many times that.

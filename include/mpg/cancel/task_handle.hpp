@@ -57,7 +57,8 @@ class join_state {
             [](void* arg) noexcept {
                 auto* w = static_cast<waiter*>(arg);
                 return w->of->leave(*w);
-            }};
+            },
+            [](void* arg, sched::wait_view& v) noexcept { v.pending = !static_cast<waiter*>(arg)->of->done(); }};
         sched::park(ops, &self);
         sched::suspension_point();
     }

@@ -146,6 +146,7 @@ struct channel_core {
     wait_queue senders;
     std::size_t reserved = 0;
     base::atomic<bool> closed{false};                  // peeked at
+    bool others_know = false; // constant; not by handles alone: a timer or a context's hook leads into it
     base::atomic<std::uint64_t> dice{0};               // of select; no lock, 0: not thrown yet
     void (*destroy)(channel_core&) noexcept = nullptr; // constant; run by the last handle
 
@@ -168,6 +169,15 @@ struct channel_core {
         base::random next(seed);
         dice.store(seed + 1, std::memory_order_relaxed);
         return next.next();
+    }
+
+    /// For park_ops::look. Who knows a channel, and does not hold its lock, knows it by its address, which is that of the
+    /// lock, too. Without its elements: those may know others, but nobody the channel by them.
+    void show(sched::wait_view& v) const noexcept {
+        if (lock.is_locked())
+            v.pending = false; // somebody is at work in it
+        else if (!others_know)
+            v.block(v, this, sizeof *this, refs.load(std::memory_order_relaxed));
     }
 
     // The peeks: false is an answer that a non-blocking operation may give without the lock.
@@ -219,10 +229,17 @@ struct single_wait {
         w.core->lock.unlock();
         return ours;
     }
+    static void look(void* arg, sched::wait_view& v) noexcept {
+        auto& w = *static_cast<single_wait*>(arg);
+        v.private_argument = true;
+        v.pending = w.node->queued.load(std::memory_order_relaxed);
+        w.core->show(v);
+    }
 };
 
 template <sched::wait_reason Reason>
-inline constexpr sched::park_ops single_ops{Reason, &single_wait::commit, &single_wait::abort};
+inline constexpr sched::park_ops single_ops{Reason, &single_wait::commit, &single_wait::abort,
+                                            &single_wait::look};
 
 /// Waits until this task's runtime stops.
 [[noreturn]] MPG_NOINLINE inline void wait_forever(const sched::park_ops& ops) {
@@ -233,6 +250,7 @@ inline constexpr sched::park_ops single_ops{Reason, &single_wait::commit, &singl
 }
 template <sched::wait_reason Reason>
 inline constexpr sched::park_ops forever_ops{Reason, [](void*) noexcept {},
-                                             [](void*) noexcept { return true; }};
+                                             [](void*) noexcept { return true; },
+                                             [](void*, sched::wait_view& v) noexcept { v.never = true; }};
 
 } // namespace mpg::channels

@@ -53,6 +53,7 @@ class elastic_core : public channel_core {
         , size_now_(w.high) {
         if (w.high == 0 || w.low > w.high || w.high > w.max)
             throw std::invalid_argument("mpg: elastic_chan needs low <= high <= max and high > 0");
+        others_know = true;
         beat_.owner = hook_.owner = this;
         beat_.fire = [](sched::timer_node& node) noexcept { static_cast<beat&>(node).owner->pulse(); };
         hook_.fire = [](sched::cancel_hook& node) noexcept { static_cast<hook&>(node).owner->end(); };

@@ -55,6 +55,7 @@ class timed_channel final : public channel<time_point> {
 
     timed_channel() noexcept
         : channel(1, place_) {
+        others_know = true;
         destroy = [](channel_core& c) noexcept { delete static_cast<timed_channel*>(&c); };
         alarm_.owner = this;
         alarm_.fire = [](sched::timer_node& node) noexcept { static_cast<alarm&>(node).owner->tick(); };

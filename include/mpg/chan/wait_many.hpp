@@ -38,9 +38,15 @@ struct case_table {
 
 class many_wait {
   public:
-    static void commit(void* arg) noexcept { static_cast<sched::multi_wait*>(arg)->commit(); }
+    static void commit(void* arg) noexcept { static_cast<parked*>(arg)->multi.commit(); }
     static bool abort(void* arg) noexcept {
-        return static_cast<sched::multi_wait*>(arg)->claim(none) != sched::multi_wait::claim_result::lost;
+        return static_cast<parked*>(arg)->multi.claim(none) != sched::multi_wait::claim_result::lost;
+    }
+    static void look(void* arg, sched::wait_view& v) noexcept {
+        auto& p = *static_cast<parked*>(arg);
+        v.private_argument = true;
+        v.pending = p.multi.is_pending();
+        p.of.each_channel([&](channel_case& c, std::uint32_t) { c.core->show(v); });
     }
 
     MPG_ALWAYS_INLINE many_wait(const case_table& table, const sched::park_ops& ops) noexcept
@@ -211,7 +217,8 @@ class many_wait {
         if (deadline_ != base::never) sched::arm(timer, deadline_); // of a wait: does not throw
         subscribe(multi, winner);
         bool woken = winner != none;
-        if (!woken && sched::park(ops_, &multi)) {
+        parked argument{*this, multi};
+        if (!woken && sched::park(ops_, &argument)) {
             woken = true;
             winner = multi.winner();
         }
@@ -253,6 +260,12 @@ class many_wait {
             c.core->lock.unlock();
         });
     }
+
+    /// What commit, abort and look are given.
+    struct parked {
+        many_wait& of;
+        sched::multi_wait& multi;
+    };
 
     case_table t_;
     const sched::park_ops& ops_;
@@ -296,6 +309,6 @@ inline std::uint32_t go_on_with_ready(const case_table& t) {
 }
 
 template <sched::wait_reason Reason>
-inline constexpr sched::park_ops many_ops{Reason, &many_wait::commit, &many_wait::abort};
+inline constexpr sched::park_ops many_ops{Reason, &many_wait::commit, &many_wait::abort, &many_wait::look};
 
 } // namespace mpg::channels

@@ -27,9 +27,11 @@
 #include <cstring>
 #include <fcntl.h>
 #include <memory>
+#include <new>
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <ucontext.h>
@@ -125,12 +127,28 @@ MPG_ALWAYS_INLINE register_set registers_here() noexcept {
     return r;
 }
 
+/// Memory for copies of stacks: given back to the system, so that no such copy stays behind in the heap, where it would
+/// look like something that knows what was on the stack (prove.hpp).
+template <class T> struct scratch_allocator {
+    using value_type = T;
+    scratch_allocator() = default;
+    template <class U> scratch_allocator(const scratch_allocator<U>&) noexcept {}
+    T* allocate(std::size_t n) {
+        void* at = ::mmap(nullptr, n * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (at == MAP_FAILED) throw std::bad_alloc();
+        return static_cast<T*>(at);
+    }
+    void deallocate(T* at, std::size_t n) noexcept { ::munmap(at, n * sizeof(T)); }
+    template <class U> bool operator==(const scratch_allocator<U>&) const noexcept { return true; }
+};
+template <class T> using scratch = std::vector<T, scratch_allocator<T>>;
+
 /// A task's stack that ran.
 struct capture {
     std::uint64_t task = 0; // id; 0: the thread ran no task
     register_set registers;
     std::uint64_t base = 0;
-    std::vector<std::byte> bytes;
+    scratch<std::byte> bytes;
 
     stack_copy stack() const noexcept { return {base, bytes.data(), bytes.size()}; }
 };
@@ -196,6 +214,7 @@ class capturer {
         out.registers = s->registers;
         out.base = s->base;
         out.bytes.assign(s->bytes, s->bytes + s->size);
+        std::memset(s->bytes, 0, s->size); // see scratch_allocator
         s->word.store(capture_slot::free, std::memory_order_relaxed);
         give(s);
         return true;

@@ -90,6 +90,7 @@ class task_writer {
         if (t.state == sched::task_state::waiting && t.reason != sched::wait_reason::none)
             s += ": " + std::string(sched::to_string(t.reason));
         if (t.waited.count() > 0) s += ", " + in_words(t.waited);
+        if (!t.for_ever.empty()) s += ", for ever";
         return s + "]";
     }
     std::string created(const task_info& t) {
@@ -142,6 +143,7 @@ inline std::string text_of(const snapshot& shot, symbolizer& symbols) {
     for (std::size_t i = 0; i < order.size(); ++i) {
         const task_info& t = *order[i];
         out += task_writer::head(t) + ", " + write.created(t) + "\n";
+        if (!t.for_ever.empty()) out += "    " + t.for_ever + "\n";
         bool last = i + 1 == order.size() || order[i + 1]->stack != t.stack;
         if (!last) continue;
         if (t.stack != 0) {

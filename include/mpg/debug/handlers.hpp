@@ -212,7 +212,8 @@ inline constexpr std::string_view index_page = R"(<html>
 <li><a href="mutex?debug=1">mutex</a>: who holds what others wait for, once <code>set_mutex_profile_fraction</code> was called</li>
 <li><a href="trace?seconds=1">trace</a>: what each P did, for ui.perfetto.dev</li>
 <li><a href="threadcreate?debug=1">threadcreate</a>: OS threads</li>
-<li><a href="leaks?seconds=60">leaks</a>: tasks that have waited for <code>seconds</code> (60) or longer, by where they were started</li>
+<li><a href="leaks?seconds=60">leaks</a>: tasks that have waited for <code>seconds</code> (60) or longer, by where they were started
+ (<a href="leaks?seconds=60&amp;prove=1">with a search</a> for those that can never go on, which stops the process for a moment)</li>
 <li><a href="cmdline">cmdline</a>: the command line</li>
 <li><a href="symbol">symbol</a>: names for addresses</li>
 </ul>
@@ -251,7 +252,7 @@ inline void handlers(http::server& server, std::string_view prefix = "/debug") {
     });
     at("leaks", [](http::request& req, http::response& res) {
         std::ostringstream os;
-        report_leaks(os, std::chrono::seconds(detail::number_in(req, "seconds", 60)));
+        report_leaks(os, std::chrono::seconds(detail::number_in(req, "seconds", 60)), detail::number_in(req, "prove", 0) > 0);
         detail::plain(res, os.str());
     });
     at("cmdline", [](http::request&, http::response& res) { detail::serve_command_line(res); });

@@ -4,6 +4,7 @@
 #include <mpg/cancel/context.hpp>
 #include <mpg/cancel/task_handle.hpp>
 #include <mpg/debug/dump.hpp>
+#include <mpg/debug/prove.hpp>
 #include <mpg/sched/this_task.hpp>
 
 #include <algorithm>
@@ -29,12 +30,16 @@ struct leak {
     sched::wait_reason reason = sched::wait_reason::none;
     std::string created_at, waits_at; // waits_at: the stack, a frame a line
     std::vector<std::uint64_t> ids;   // at most 16 of them
-    bool for_ever = false;            // nothing can end such a wait: a nil channel, select of no case
+    bool for_ever = false;            // nothing can end such a wait: a nil channel, select of no case, or it is proved
+    std::string why;                  // "task 17 waits for ever: ...", of one of them, where it is proved
 };
 
 /// Tasks that have waited for at least `limit`, grouped, large groups first. A task that waits long need not be a
-/// leak (a server's accept does); a group that grows from one call to the next mostly is. From anywhere; suspends.
-inline std::vector<leak> leaks(std::chrono::nanoseconds limit = std::chrono::minutes(1)) {
+/// leak (a server's accept does); a group that grows from one call to the next mostly is. Tasks of whom it is known that
+/// they can never go on are groups of their own, and there whatever their age; prove: look for such first (prove_stuck,
+/// which stops the process for a moment). From anywhere; suspends.
+inline std::vector<leak> leaks(std::chrono::nanoseconds limit = std::chrono::minutes(1), bool prove = false) {
+    if (prove) (void)prove_stuck();
     snapshot shot = take_snapshot();
     std::vector<leak> out;
     detail::aside([&] {
@@ -42,14 +47,15 @@ inline std::vector<leak> leaks(std::chrono::nanoseconds limit = std::chrono::min
             using sched::wait_reason;
             detail::symbolizer symbols;
             detail::task_writer write(symbols);
-            std::map<std::tuple<const void*, wait_reason, std::size_t>, leak> groups;
+            std::map<std::tuple<const void*, wait_reason, std::size_t, bool>, leak> groups;
             for (const task_info& t : shot.tasks) {
-                bool for_ever = t.reason == wait_reason::chan_nil || t.reason == wait_reason::select_no_cases;
+                bool for_ever = t.reason == wait_reason::chan_nil || t.reason == wait_reason::select_no_cases || !t.for_ever.empty();
                 if (t.state != sched::task_state::waiting || (t.waited < limit && !for_ever)) continue;
-                leak& l = groups[{t.created_at, t.reason, t.stack}];
+                leak& l = groups[{t.created_at, t.reason, t.stack, for_ever}];
                 if (l.count++ == 0) {
                     l.reason = t.reason;
                     l.for_ever = for_ever;
+                    l.why = t.for_ever;
                     l.youngest = t.waited;
                     l.created_at = write.site(t.created_at);
                     l.waits_at = write.stack(shot.stacks[t.stack], shot.whole[t.stack]);
@@ -108,8 +114,8 @@ class leak_history {
     }
 
   private:
-    using key = std::tuple<std::string, sched::wait_reason, std::string>;
-    static key key_of(const leak& l) { return {l.created_at, l.reason, l.waits_at}; }
+    using key = std::tuple<std::string, sched::wait_reason, std::string, bool>;
+    static key key_of(const leak& l) { return {l.created_at, l.reason, l.waits_at, l.for_ever}; }
 
     std::mutex mutex_; // guards all; never held over a wait
     std::chrono::nanoseconds period_{0};
@@ -124,6 +130,8 @@ struct leak_watch_options {
     std::chrono::nanoseconds limit = std::chrono::minutes(1);
     /// Groups smaller than this are not told, unless nothing can end their wait.
     std::size_t least = 2;
+    /// At each look, search for tasks that can never go on (prove_stuck): it stops the process for a moment.
+    bool prove = false;
     /// Takes a line without its end; not set: stderr.
     std::function<void(const std::string&)> log = nullptr;
 };
@@ -148,7 +156,7 @@ class leak_watch {
         this_task::set_name("leak watch");
         detail::leak_history::instance().clear();
         while (ctx.done().recv_for(o.period) == chan_status::timeout) {
-            const std::vector<leak> all = leaks(o.limit);
+            const std::vector<leak> all = leaks(o.limit, o.prove);
             const std::vector<long long> growth = detail::leak_history::instance().note(all, o.period);
             for (std::size_t i = 0; i < all.size(); ++i) {
                 const leak& l = all[i];
@@ -170,7 +178,9 @@ class leak_watch {
 };
 
 /// leaks(), for people.
-inline void report_leaks(std::ostream& os, std::chrono::nanoseconds limit = std::chrono::minutes(1)) {
+inline void report_leaks(std::ostream& os, std::chrono::nanoseconds limit = std::chrono::minutes(1), bool prove = false) {
+    if (prove)
+        if (const proof p = prove_stuck(); !p.failure.empty()) os << "no proof: " << p.failure << "\n";
     std::vector<leak> all = leaks(limit);
     if (all.empty()) os << "no task has waited for " << detail::in_words(limit) << "\n";
     for (const leak& l : all) {
@@ -179,6 +189,7 @@ inline void report_leaks(std::ostream& os, std::chrono::nanoseconds limit = std:
            << (l.for_ever ? ", can never go on" : "") << "], created at " << l.created_at << "\n    tasks";
         for (std::uint64_t id : l.ids) os << ' ' << id;
         os << (l.ids.size() < l.count ? " ...\n" : "\n");
+        if (!l.why.empty()) os << "    " << l.why << "\n";
         if (const std::string past = detail::leak_history::instance().of(l); !past.empty()) os << "    counts: " << past << "\n";
         os << l.waits_at << "\n";
     }

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <mpg/debug/capture.hpp>
+#include <mpg/debug/proven.hpp>
 #include <mpg/sched/stop.hpp>
 
 #include <algorithm>
@@ -23,6 +24,7 @@
 #include <functional>
 #include <linux/membarrier.h>
 #include <map>
+#include <pthread.h>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -40,6 +42,7 @@ struct task_info {
     const void* created_at = nullptr;
     std::uint64_t parent = 0;
     std::size_t stack = 0; // index in snapshot::stacks; 0: none
+    std::string for_ever;  // why it can never go on, where that has been proved; see prove.hpp
 };
 
 /// Tasks and their stacks; equal stacks are there once. stacks[0] is empty.
@@ -58,16 +61,21 @@ inline bool barrier_everywhere() noexcept {
     return registered && ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
 }
 
-/// Runs f on a thread of its own, whose stack has room for libraries; in place when there is none to be had. The
-/// caller's thread waits.
+/// Runs f on a thread of its own, whose stack has room for libraries, while the caller's waits. False: there is none to be
+/// had. (No std::thread: it would leave the address of f behind in the heap; see scratch_allocator.)
+template <class F> bool only_on_a_thread(F& f) {
+    ::pthread_t t;
+    auto run = [](void* arg) -> void* {
+        (*static_cast<F*>(arg))();
+        return nullptr;
+    };
+    if (::pthread_create(&t, nullptr, run, &f) != 0) return false;
+    ::pthread_join(t, nullptr);
+    return true;
+}
+/// The same; in place when there is none to be had.
 template <class F> void on_a_thread(F f) {
-    std::thread t;
-    try {
-        t = std::thread([&] { f(); });
-    } catch (const std::system_error&) {
-        return f();
-    }
-    t.join();
+    if (!only_on_a_thread(f)) f();
 }
 
 /// The fields of a record that a dump reads. Copied word by word, while others write them.
@@ -90,7 +98,7 @@ class photographer {
         : rt_(rt), out_(out), known_(known), now_(base::now()) {}
 
     void take() {
-        std::vector<sched::task*> records;
+        scratch<sched::task*> records;
         rt_.records_lock.lock();
         sched::record_slab* first = rt_.slabs;
         rt_.records_lock.unlock();
@@ -100,7 +108,7 @@ class photographer {
                     records.push_back(&t);
         // A task that moved is looked at again; who moves each time is running, and asked by a signal.
         for (int round = 0; round < 4 && !records.empty(); ++round) {
-            std::vector<sched::task*> again;
+            scratch<sched::task*> again;
             for (std::size_t at = 0; at < records.size(); at += batch)
                 look(records.data() + at, std::min(batch, records.size() - at), round == 3, again);
             records.swap(again);
@@ -132,6 +140,11 @@ class photographer {
 
   private:
     static constexpr std::size_t batch = 1024;
+#if defined(MPG_USE_FCONTEXT)
+    const std::uint64_t not_begun = reinterpret_cast<std::uint64_t>(&sched::task_entry);
+#else
+    const std::uint64_t not_begun = reinterpret_cast<std::uint64_t>(&fiber::entrance);
+#endif
     struct look_at {
         sched::task* t;
         record_view view;
@@ -151,8 +164,8 @@ class photographer {
         return value;
     }
 
-    void look(sched::task** records, std::size_t n, bool last, std::vector<sched::task*>& again) {
-        std::vector<look_at> looks;
+    void look(sched::task** records, std::size_t n, bool last, scratch<sched::task*>& again) {
+        scratch<look_at> looks;
         looks.reserve(n);
         arena_.clear();
         for (std::size_t i = 0; i < n; ++i) {
@@ -199,9 +212,10 @@ class photographer {
             i.waited = std::chrono::nanoseconds(now_ - l.since);
         const sched::park_ops* wait = MPG_DEBUG_FIELD(l.view, wait);
         if (i.state == task_state::waiting && wait) i.reason = wait->reason;
+        if (i.state == task_state::waiting && l.same) i.for_ever = proven::instance().of(rt_, i.id, l.since);
         if (l.same && l.size != 0 && i.state != task_state::fresh) {
             register_set r = saved(l.sp, {l.sp, arena_.data() + l.at, l.size});
-            if (r.pc != reinterpret_cast<std::uint64_t>(&sched::task_entry)) // it has a stack, but has not begun
+            if (r.pc != not_begun) // it has a stack, but has not begun
                 i.stack = unwind(r, {l.sp, arena_.data() + l.at, l.size});
         }
         out_.tasks.push_back(std::move(i));
@@ -328,7 +342,7 @@ class photographer {
     snapshot& out_;
     const std::vector<capture>& known_;
     base::nanos now_;
-    std::vector<std::byte> arena_;
+    scratch<std::byte> arena_;
     unwinder unwinder_;
     call_stack frames_;
     std::unordered_map<call_stack, std::size_t, hash_frames> index_;

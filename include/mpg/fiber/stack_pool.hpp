@@ -107,6 +107,15 @@ class stack_pool {
         return n;
     }
 
+    /// Calls f(low, high) for each reservation, whose slots stand from low on without a gap. False: another thread, which
+    /// may stand still, holds the lock.
+    template <class F> bool try_each_slab(F f) const noexcept {
+        if (!lock_.try_lock()) return false;
+        for (const slab& s : slabs_) f(s.base, s.base + s.bytes);
+        lock_.unlock();
+        return true;
+    }
+
     std::size_t slot_bytes() const noexcept { return slot_; }
     std::size_t guard_bytes() const noexcept { return guard_; }
     guard_kind kind() const noexcept { return kind_; }

@@ -28,6 +28,7 @@ struct machine {
     base::atomic<retake> retaken{retake::no}; // writers: see retake
     fiber::thread_anchor anchor;
     fiber::execution g0;    // the scheduler, on the thread's own stack
+    fiber::execution ended; // of a task that has ended, while it is left
 
     // Runs on arrival in the next execution: what must not happen before the previous one is saved.
     void (*finish)(void*) noexcept = nullptr;

@@ -303,7 +303,9 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
         run_task(t);
         m = this_machine();
         char* stack = t->stack;
-        fiber::execution ex = t->ex;
+        // Not on this stack, which is left: what the next one gets to see of that address would last there.
+        fiber::execution& ex = m->ended;
+        ex = t->ex;
         t->stack = nullptr;
         retire(m, t);
 

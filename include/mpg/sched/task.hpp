@@ -89,7 +89,12 @@ struct alignas(base::cache_line) task {
     static constexpr std::size_t storage_bytes = 96;
     alignas(16) std::byte storage[storage_bytes];
 
-    void* closure() noexcept { return on_heap ? *std::launder(reinterpret_cast<void**>(storage)) : storage; }
+    /// Where a closure on the heap is, stands in storage; what it takes beside it, for debug/prove.hpp.
+    struct elsewhere {
+        void* at;
+        std::size_t bytes;
+    };
+    void* closure() noexcept { return on_heap ? std::launder(reinterpret_cast<elsewhere*>(storage))->at : storage; }
     bool is_thread() const noexcept { return rt == nullptr; }
     void set_state(task_state s) noexcept { state.store(s, std::memory_order_relaxed); }
     task_state get_state() const noexcept { return state.load(std::memory_order_relaxed); }
@@ -104,7 +109,7 @@ template <class C, class... A> C& emplace_closure(task& t, closure_fn body, A&&.
         t.on_heap = false;
     } else {
         made = new C(std::forward<A>(args)...);
-        ::new (static_cast<void*>(t.storage)) void*(made);
+        ::new (static_cast<void*>(t.storage)) task::elsewhere{made, sizeof(C)};
         t.on_heap = true;
     }
     t.body = body;

@@ -26,6 +26,7 @@
 #include <mpg/base/intrusive_list.hpp>
 #include <mpg/sched/wait_reason.hpp>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace mpg {
@@ -40,6 +41,19 @@ namespace mpg::sched {
 
 struct task;
 
+/// What a parked strand waits for, as told to whoever looks for waits that nothing can end (debug/prove.hpp).
+struct wait_view {
+    /// Its waiter is linked and nobody has claimed it: no wake-up is under way, and a pointer to the record leads to none.
+    bool pending = false;
+    /// The argument of park is for commit and abort alone: who finds the waiter does not find it by that address.
+    bool private_argument = false;
+    /// Nothing was linked anywhere: only a stop ends it.
+    bool never = false;
+    /// Told of memory apart from the strand's own that belongs to the wait: bytes at `at`, which all who may come to the
+    /// waiter through it know by exactly this address; `handles` of them count.
+    void (*block)(wait_view&, const void* at, std::size_t bytes, std::uint32_t handles) noexcept = nullptr;
+};
+
 /// What park needs to know of a wait; one static constexpr object for each kind.
 struct park_ops {
     wait_reason reason;
@@ -50,6 +64,8 @@ struct park_ops {
     /// threads and other runtimes do): withdraw the wait under the primitive's lock. True: done, nobody else will
     /// ready the strand. False: somebody else has claimed it, or will (an operation whose cancel was requested).
     bool (*abort)(void* arg) noexcept;
+    /// Only reads, while every other thread stands still. Null: nothing is known, so it is taken for one that may end.
+    void (*look)(void* arg, wait_view& view) noexcept = nullptr;
 };
 
 /// The running strand: the current task, or this thread's stand-in. Never null. About 1 ns.
@@ -155,6 +171,8 @@ class multi_wait {
     /// After the wake: the index that was given to claim().
     std::uint32_t winner() const noexcept { return winner_; }
     task* owner() const noexcept { return task_; }
+    /// Parked, and not claimed. A moment's truth.
+    bool is_pending() const noexcept { return state_.load(std::memory_order_relaxed) == parked; }
 
   private:
     static constexpr std::uint32_t preparing = 0, parked = 1, claimed = 2, done = 4, waits_for_wake = 8;

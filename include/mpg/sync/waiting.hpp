@@ -127,19 +127,28 @@ template <class Lock> struct single {
         w.lock.unlock();
         return ours;
     }
+    static void look(void* arg, sched::wait_view& v) noexcept {
+        v.private_argument = true;
+        v.pending = static_cast<single*>(arg)->self.queued.load(std::memory_order_relaxed);
+    }
 };
 template <class Lock, sched::wait_reason Reason>
-inline constexpr sched::park_ops single_ops{Reason, &single<Lock>::commit, &single<Lock>::abort};
+inline constexpr sched::park_ops single_ops{Reason, &single<Lock>::commit, &single<Lock>::abort, &single<Lock>::look};
 
 struct many {
-    static void commit(void* arg) noexcept { static_cast<sched::multi_wait*>(arg)->commit(); }
+    sched::multi_wait& multi;
+
+    static void commit(void* arg) noexcept { static_cast<many*>(arg)->multi.commit(); }
     static bool abort(void* arg) noexcept {
-        auto& multi = *static_cast<sched::multi_wait*>(arg);
-        return multi.claim(by_nobody) != sched::multi_wait::claim_result::lost;
+        return static_cast<many*>(arg)->multi.claim(by_nobody) != sched::multi_wait::claim_result::lost;
+    }
+    static void look(void* arg, sched::wait_view& v) noexcept {
+        v.private_argument = true;
+        v.pending = static_cast<many*>(arg)->multi.is_pending();
     }
 };
 template <sched::wait_reason Reason>
-inline constexpr sched::park_ops many_ops{Reason, &many::commit, &many::abort};
+inline constexpr sched::park_ops many_ops{Reason, &many::commit, &many::abort, &many::look};
 
 inline void claim_and_wake(sched::multi_wait& multi, std::uint32_t index) noexcept {
     auto how = multi.claim(index);
@@ -192,7 +201,8 @@ MPG_NOINLINE ended wait_limited(Lock& lock, wait_queue& queue, strand& self, con
             waits = false;
         }
     }
-    if (waits && sched::park(many_ops<Reason>, &multi)) winner = multi.winner();
+    many parked{multi};
+    if (waits && sched::park(many_ops<Reason>, &parked)) winner = multi.winner();
     if (armed) sched::disarm(timer);
     if (subscribed) l.source->unsubscribe(on_done);
     if (winner == by_grant) return ended::granted;
