@@ -4,6 +4,7 @@ set(MPG_HEADERS
     include/mpg/base/clock.hpp
     include/mpg/base/concurrentqueue.hpp
     include/mpg/base/config.hpp
+    include/mpg/base/errno.hpp
     include/mpg/base/error.hpp
     include/mpg/base/intrusive_list.hpp
     include/mpg/base/random.hpp

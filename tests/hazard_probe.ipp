@@ -13,15 +13,6 @@
 namespace hazard {
 namespace {
 
-/// Out of line, so that no compiler keeps the address of errno over a suspension: the rule for users, too.
-[[gnu::noinline]] int get_errno() {
-    asm volatile("" ::: "memory");
-    return errno;
-}
-[[gnu::noinline]] void set_errno(int value) {
-    asm volatile("" ::: "memory");
-    errno = value;
-}
 [[gnu::noinline]] ::pid_t thread_id() {
     asm volatile("" ::: "memory");
     return ::gettid();
@@ -130,9 +121,9 @@ std::string uncaught_over_switches(int rounds) {
 
 std::string errno_over_switches(int rounds, int mine) {
     for (int i = 0; i < rounds; ++i) {
-        set_errno(mine + i);
+        errno = mine + i; // in one function with the wait: a compiler must not keep its address
         suspend(i);
-        if (get_errno() != mine + i) return "errno has changed";
+        if (errno != mine + i) return "errno has changed";
     }
     return {};
 }

@@ -23,6 +23,7 @@
 #pragma once
 
 #include <mpg/base/atomic.hpp>
+#include <mpg/base/errno.hpp>
 #include <mpg/base/intrusive_list.hpp>
 #include <mpg/sched/wait_reason.hpp>
 
