@@ -123,6 +123,8 @@ TEST_P(dump_tasks, names_the_place_where_a_task_was_started_by_a_task_of_a_task)
 }
 
 TEST_P(dump_tasks, shows_stacks_of_tasks_that_run_and_that_block) {
+    // There nobody is frozen, so the task that computes would keep the only P.
+    if (procs() == 1 && (mpg::base::asan || mpg::base::tsan)) return;
     int pipe[2];
     ASSERT_EQ(::pipe(pipe), 0);
     run([&] {
