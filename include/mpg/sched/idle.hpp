@@ -60,10 +60,10 @@ inline void check_deadlock(runtime_state& rt) noexcept {
     if (!rt.opts.detect_deadlock || rt.stopping.load(std::memory_order_relaxed)) return;
     if (rt.waiting_callers.load(std::memory_order_acquire) == 0) return; // somebody may still call go()
     if (!all_asleep(rt) || rt.live() == 0) return;
-    std::size_t own;
+    std::size_t own = 0;
     {
-        std::lock_guard hold(rt.machines_lock);
-        own = rt.thread_count;
+        std::lock_guard hold(rt.machines_lock); // thread_count has those, too, that are still being made
+        for (machine* m = rt.machines; m; m = m->next_all) ++own;
     }
     own += rt.waiting_callers.load(std::memory_order_acquire) + (rt.has_monitor ? 1 : 0) + (base::tsan ? 1 : 0);
     if (rt.reporter && rt.reporter->quiet()) ++own;
