@@ -4,7 +4,7 @@
 #   liburing_FOUND, liburing_INCLUDE_DIR, liburing_LIBRARY
 #
 # Set CMAKE_PREFIX_PATH or the last two to choose another one: a static program (-static) needs the archive by its path,
-# -Dliburing_LIBRARY=/usr/lib/x86_64-linux-gnu/liburing.a.
+# -Dliburing_LIBRARY=DIRECTORY/liburing.a.
 find_path(liburing_INCLUDE_DIR liburing.h)
 find_library(liburing_LIBRARY uring)
 mark_as_advanced(liburing_INCLUDE_DIR liburing_LIBRARY)

@@ -32,8 +32,9 @@
 #pragma once
 
 #include <mpg/base/valgrind.hpp>
-#include <mpg/debug/reachable.hpp>
 #include <mpg/debug/dump.hpp>
+#include <mpg/debug/reachable.hpp>
+#include <mpg/sched/run_in_place.hpp>
 
 #include <memory>
 #include <pthread.h>
