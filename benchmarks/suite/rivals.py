@@ -205,8 +205,10 @@ class Rival:
             [load, *options, "--procs", str(procs), "--seconds", str(10 * seconds), "--", server], parse)
 
     def command(self, name, seconds):
-        """The exact command; `seconds` is that of an operation, a server is measured ten times as long."""
-        return list(map(str, self.commands[name](seconds)[0]))
+        """The exact command, to be run in the checkout; `seconds` is that of an operation, a server is measured ten times
+        as long."""
+        checkout = f"{Path(__file__).resolve().parents[2]}/"
+        return [str(word).replace(checkout, "") for word in self.commands[name](seconds)[0]]
 
     def measure(self, name, seconds):
         """{figure: value}"""
