@@ -112,9 +112,8 @@ class shared_mutex {
 
     bool lock_limited(const sync::limit& l) {
         word free = 0;
-        if (word_.compare_exchange_strong(free, writer, std::memory_order_acquire))
-            [[likely]] // pairs with: release
-            return true;
+        if (word_.compare_exchange_strong(free, writer, std::memory_order_acquire)) [[likely]]
+            return true; // pairs with: release
         return lock_slow(l);
     }
     MPG_NOINLINE bool lock_slow(const sync::limit& l) {
@@ -148,9 +147,8 @@ class shared_mutex {
         if (!writer_.try_lock()) return; // a writer is about to close them
         if (!slots_) slots_ = sync::reader_slots::make();
         if (slots_ && !fast_.load(std::memory_order_relaxed)) {
-            word_.fetch_or(
-                slots_open,
-                std::memory_order_relaxed); // before anybody can be in a slot, and we hold the word
+            // Before anybody can be in a slot; we hold the word.
+            word_.fetch_or(slots_open, std::memory_order_relaxed);
             slots_->open();
             fast_.store(slots_.get(), std::memory_order_release); // pairs with: enter_slot, unlock_shared
         }
@@ -162,7 +160,8 @@ class shared_mutex {
         if (!fast_.load(std::memory_order_relaxed)) [[likely]]
             return;
         fast_.store(nullptr, std::memory_order_relaxed);
-        // release: who left by a slot before is seen by whoever gets the word next, and that may be another.
+        // release: who left by a slot before is seen by whoever gets the word next, and that may be another. Pairs
+        // with: acquire.
         word_.fetch_add(static_cast<word>(slots_->close()) * reader - slots_open, std::memory_order_release);
     }
 
@@ -178,8 +177,8 @@ class shared_mutex {
     template <class Mode> bool acquire(const sync::limit& l) {
         word s = 0;
         for (unsigned tries = 0;; ++tries) {
-            if (word_.compare_exchange_weak(s, s + Mode::hold, std::memory_order_acquire))
-                [[likely]] { // pairs with: release
+            // pairs with: release
+            if (word_.compare_exchange_weak(s, s + Mode::hold, std::memory_order_acquire)) [[likely]] {
                 if (std::is_same_v<Mode, reading> && tries > 1) [[unlikely]]
                     disturbed();
                 return true;
