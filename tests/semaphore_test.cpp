@@ -95,11 +95,16 @@ TEST_P(semaphore, who_gives_up_at_the_head_lets_others_go_on) {
     run([] {
         mpg::semaphore s(1);
         mpg::wait_group tasks;
-        tasks.go([&] { EXPECT_FALSE(s.try_acquire_for(5ms, 2)); });
+        std::atomic<bool> seen = false; // it waits again until it was seen waiting
+        tasks.go([&] {
+            do EXPECT_FALSE(s.try_acquire_for(5ms, 2));
+            while (!seen);
+        });
         while (s.try_acquire()) {
             s.release();
             mpg::yield();
         }
+        seen = true;
         s.acquire(); // waits behind it
         tasks.wait();
     });

@@ -105,11 +105,16 @@ TEST_P(shared_mutex, writer_that_gives_up_lets_readers_in) {
         mpg::shared_mutex m;
         m.lock_shared();
         mpg::wait_group tasks;
-        tasks.go([&] { EXPECT_FALSE(m.try_lock_for(5ms)); });
+        std::atomic<bool> seen = false; // it waits again until it was seen waiting
+        tasks.go([&] {
+            do EXPECT_FALSE(m.try_lock_for(5ms));
+            while (!seen);
+        });
         while (m.try_lock_shared()) {
             m.unlock_shared();
             mpg::yield();
         }
+        seen = true;
         tasks.go([&] { std::shared_lock guard(m); });
         tasks.wait(); // although the first reader is still there
         m.unlock_shared();
