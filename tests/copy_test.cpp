@@ -2,6 +2,7 @@
 
 #include <mpg/context.hpp>
 #include <mpg/io.hpp>
+#include <mpg/time.hpp>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <random>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -194,8 +196,15 @@ TEST_P(copy, of_a_file_is_cancelled_while_the_peer_does_not_read) {
         ASSERT_EQ(::ftruncate(f->native_handle(), 64 << 20), 0);
         auto p = connect_local();
         mpg::copy_info how;
-        auto soon = mpg::with_timeout(mpg::context::background(), 20ms);
-        EXPECT_EQ(mpg::copy(p.client, *f, soon, how).error(), errc::deadline_exceeded);
+        auto ctx = mpg::with_cancel(mpg::context::background());
+        auto canceller = mpg::spawn([&] {
+            int there = 0;
+            EXPECT_TRUE(eventually([&] { return ::ioctl(p.server.native_handle(), FIONREAD, &there) == 0 && there > 0; }));
+            mpg::sleep_for(5ms); // then it mostly waits for room
+            ctx.cancel();
+        });
+        EXPECT_EQ(mpg::copy(p.client, *f, ctx, how).error(), errc::cancelled);
+        canceller.join();
         EXPECT_EQ(how.method, mpg::copy_method::sendfile);
         EXPECT_GT(how.bytes, 0u);
         p.client.close();

@@ -134,7 +134,7 @@ TEST_P(http_server, handlers_may_be_added_while_it_serves) {
 
 TEST_P(http_server, a_slow_header_gets_408) {
     run([] {
-        live_server s({.read_header_timeout = 50ms});
+        live_server s({.read_header_timeout = 400ms});
         add_echo(s);
         s.start();
         http_peer half = s.connect(), nothing = s.connect(), second = s.connect();
@@ -150,7 +150,7 @@ TEST_P(http_server, a_slow_header_gets_408) {
 
 TEST_P(http_server, a_dripping_header_is_no_progress) {
     run([] {
-        live_server s({.read_header_timeout = 100ms});
+        live_server s({.read_header_timeout = 400ms});
         s.start();
         http_peer c = s.connect();
         auto dripping = mpg::spawn([&] {
@@ -206,7 +206,7 @@ TEST_P(http_server, a_connection_left_alone_gives_its_stack_back_and_serves_on) 
 
 TEST_P(http_server, a_slow_body_fails) {
     run([] {
-        live_server s({.read_timeout = 50ms});
+        live_server s({.read_timeout = 400ms});
         mpg::chan<std::error_code> failed(1);
         s->handle("/", [&](request& req, response& res) {
             const auto body = req.body().read_all();
@@ -226,7 +226,7 @@ TEST_P(http_server, a_slow_body_fails) {
 
 TEST_P(http_server, a_body_that_nobody_reads_may_not_take_for_ever) {
     run([] {
-        live_server s({.read_header_timeout = 100ms});
+        live_server s({.read_header_timeout = 400ms});
         s->handle("/", [](request&, response& res) { (void)res.write("not read"); });
         s.start();
         http_peer c = s.connect();
@@ -442,7 +442,7 @@ TEST_P(http_server, an_earlier_response_does_not_wait_for_a_slow_handler) {
 
 TEST_P(http_server, a_handler_may_take_the_connection_over) {
     run([] {
-        live_server s({.read_header_timeout = 100ms, .write_timeout = 100ms, .idle_timeout = 100ms});
+        live_server s({.read_header_timeout = 400ms, .write_timeout = 400ms, .idle_timeout = 400ms});
         add_echo(s);
         s->handle("/raw", [](request& req, response& res) {
             (void)req.ctx();
@@ -458,7 +458,7 @@ TEST_P(http_server, a_handler_may_take_the_connection_over) {
                 ASSERT_TRUE(n && *n > 0);
                 got += mpg::test::text(std::span(piece).first(*n));
             }
-            mpg::sleep_for(150ms); // beyond the server's time-outs
+            mpg::sleep_for(450ms); // beyond the server's time-outs
             EXPECT_TRUE(h.stream.write(mpg::test::bytes("<" + got + ">")));
         });
         s.start();

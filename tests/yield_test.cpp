@@ -10,6 +10,7 @@
 #include <mpg/time.hpp>
 
 #include <atomic>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -197,13 +198,15 @@ TEST(yield_slice, is_shared_by_tasks_that_hand_over_to_each_other) {
                             }));
         };
         mpg::wait_group ended;
+        const long much = static_cast<long>(mpg::test::scaled(1'000'000)); // a fraction of a slice
         for (int i = 0; i < 2; ++i) {
-            ended.go([=, &heavy] { body(1'000'000, &heavy, heavy_wake); });
+            ended.go([=, &heavy] { body(much, &heavy, heavy_wake); });
             ended.go([=, &light] { body(1'000, &light, light_wake); });
         }
         heavy_wake.send();
         light_wake.send();
-        mpg::sleep_for(300ms);
+        // As long as it takes to run for so long, whatever else this machine does.
+        for (const std::clock_t until = std::clock() + CLOCKS_PER_SEC * 3 / 10; std::clock() < until;) mpg::sleep_for(10ms);
         done.close();
         ended.wait();
     });
