@@ -8,14 +8,34 @@
 
 #include <mpg/mpg.hpp>
 
+#include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <string>
+#include <sys/syscall.h>
+#include <system_error>
 
 namespace {
 
 [[gnu::noinline]] void sits_and_waits(mpg::chan<int>& c) {
     (void)c.recv();
     asm volatile("");
+}
+
+/// Every thread of that process waits in the kernel, one of them in a read from fd. A thread that waits has left the task that it
+/// ran before: its registers are saved.
+bool stands_still(::pid_t pid, int fd) {
+    char reads[64];
+    std::snprintf(reads, sizeof reads, "%d %#x ", static_cast<int>(SYS_read), static_cast<unsigned>(fd));
+    bool one_reads = false;
+    std::error_code gone;
+    for (auto& thread : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", gone)) {
+        std::ifstream f(thread.path() / "syscall");
+        std::string call; // its number and arguments, or "running"
+        if (!std::getline(f, call) || call[0] < '0' || call[0] > '9') return false;
+        one_reads = one_reads || call.rfind(reads, 0) == 0;
+    }
+    return one_reads;
 }
 
 /// A process with tasks of every kind, standing still.
@@ -54,6 +74,7 @@ struct specimen {
         }
         char byte;
         EXPECT_EQ(::read(ready[0], &byte, 1), 1);
+        EXPECT_TRUE(mpg::test::eventually([&] { return stands_still(pid, hold[0]); }));
         ::close(ready[0]);
         ::close(ready[1]);
     }
