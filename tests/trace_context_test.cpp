@@ -1,9 +1,13 @@
 // Trace contexts: parsing, propagation by the HTTP server and client, spans.
 #include "http_support.hpp"
+#include "otel_hook.hpp"
 
 #include <mpg/trace_context.hpp>
 
+#include <fstream>
+#include <iterator>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -362,6 +366,45 @@ TEST(http_traces, failures_and_odd_methods_are_told) {
         "start 2 server HTTP", "2 http.request.method=_OTHER", "2 http.request.method_original=BREW", "2 url.scheme=http", "2 url.path=/pot",
         "2 http.response.status_code=404", "2 end"};
     EXPECT_EQ(spans.log(), expected);
+}
+
+// ---- OpenTelemetry ----
+
+TEST(opentelemetry_hook, hands_ids_on_both_ways) {
+    auto tracer = std::make_shared<otel::trace::Tracer>();
+    otel_hook hook(tracer);
+    {
+        mpg::context ctx = mpg::with_trace(mpg::context::background(), *extracted({{"traceparent", "00-" + both() + "-03"}, {"tracestate", "a=1"}}));
+        auto outer = mpg::start_span(hook, ctx, "outer", mpg::span_kind::consumer);
+        ASSERT_TRUE(outer);
+        const mpg::trace_context* now = mpg::trace_of(ctx);
+        EXPECT_EQ(now->trace.to_string(), trace);
+        EXPECT_EQ(now->span.to_string(), "0000000000000001");
+        EXPECT_TRUE(now->sampled() && now->random && !now->remote);
+        EXPECT_EQ(now->state, "a=1");
+        auto inner = mpg::start_span(hook, ctx, "inner");
+        inner->set_attribute("words", std::string_view("some"));
+        inner->set_attribute("number", std::int64_t{-7});
+        inner->set_error("bad luck");
+    }
+    mpg::context none = mpg::context::background();
+    auto root = mpg::start_span(hook, none, "root");
+    EXPECT_EQ(mpg::trace_of(none)->trace.to_string(), "00000000000000000000000000000007");
+    EXPECT_FALSE(span_context_of(*extracted({{"b3", both() + "-0"}})).trace_flags().IsSampled());
+    const std::vector<std::string> expected = {"start outer kind 4 below a remote one", "start inner kind 0 below one", "words=some", "number=-7",
+                                               "error bad luck", "end", "end", "start root kind 0 root"};
+    EXPECT_EQ(tracer->log->lines, expected);
+}
+
+TEST(opentelemetry_hook, is_what_the_page_shows) {
+    auto text = [](const char* file) {
+        std::ifstream f(std::string(MPG_SOURCE_DIR "/") + file);
+        return std::string(std::istreambuf_iterator<char>(f), {});
+    };
+    const std::string hook = text("tests/otel_hook.hpp"), begin = "#include <mpg/trace_context.hpp>";
+    const std::size_t from = hook.find(begin);
+    ASSERT_NE(from, std::string::npos);
+    EXPECT_NE(text("docs/observability.md").find("```cpp\n" + hook.substr(from) + "```\n"), std::string::npos);
 }
 
 } // namespace
