@@ -66,6 +66,28 @@ class path_listener : public io::descriptor_owner {
     endpoint local_;
 };
 
+/// What Self, a listener for sockets of that type, has.
+template <class Self, class Socket, int Type> class listener_for : public path_listener {
+  public:
+    /// A path, or "@name" for one in the abstract name space. A path must not exist; close() removes it, as
+    /// in Go.
+    static result<Self> bind(std::string_view path, int backlog = 0) {
+        Self made;
+        if (const io::outcome e = made.listen_at(path, Type, backlog); e < 0)
+            return unexpected(io::error_of(e));
+        return made;
+    }
+    result<Socket> accept() { return accept_one(nullptr); }
+    result<Socket> accept(const context& ctx) { return accept_one(sched::source_of(ctx)); }
+
+  private:
+    result<Socket> accept_one(sched::cancel_source* cancel) {
+        const io::outcome n = accepted(cancel);
+        if (n < 0) return unexpected(io::error_of(n));
+        return Socket(io::descriptor_ptr(static_cast<int>(n)));
+    }
+};
+
 } // namespace detail
 
 /// See stream_socket for reading, writing, deadlines and closing.
@@ -87,8 +109,8 @@ class unix_stream : public stream_socket {
     }
     static result<std::pair<unix_stream, unix_stream>> pair();
 
-    /// Writes all of `data`, and descriptors (SCM_RIGHTS) that arrive with its first byte; they stay open here.
-    /// Fails for empty data with descriptors, which a stream cannot carry, and beyond most_fds.
+    /// Writes all of `data`, and descriptors (SCM_RIGHTS) that arrive with its first byte; they stay open
+    /// here. Fails for empty data with descriptors, which a stream cannot carry, and beyond most_fds.
     result<std::size_t> send_message(std::span<const std::byte> data, std::span<const int> fds) {
         return send_both(data, fds, nullptr);
     }
@@ -108,7 +130,7 @@ class unix_stream : public stream_socket {
     endpoint remote_endpoint() const noexcept { return fd_ ? detail::peer_name(*fd_) : endpoint(); }
 
   private:
-    friend class unix_listener;
+    template <class, class, int> friend class detail::listener_for;
     explicit unix_stream(io::descriptor_ptr fd) noexcept
         : stream_socket(std::move(fd)) {
         fd_->stops_at_borders = true;
@@ -123,28 +145,8 @@ class unix_stream : public stream_socket {
     result<received_message> recv_both(std::span<std::byte> buffer, sched::cancel_source* cancel);
 };
 
-/// Listens on a path; see path_listener.
-class unix_listener : public detail::path_listener {
-  public:
-    unix_listener() noexcept = default;
-    /// A path, or "@name" for one in the abstract name space. A path must not exist; close() removes it, as
-    /// in Go.
-    static result<unix_listener> bind(std::string_view path, int backlog = 0) {
-        unix_listener made;
-        if (const io::outcome e = made.listen_at(path, SOCK_STREAM, backlog); e < 0)
-            return unexpected(io::error_of(e));
-        return made;
-    }
-    result<unix_stream> accept() { return accept_one(nullptr); }
-    result<unix_stream> accept(const context& ctx) { return accept_one(sched::source_of(ctx)); }
-
-  private:
-    result<unix_stream> accept_one(sched::cancel_source* cancel) {
-        const io::outcome n = accepted(cancel);
-        if (n < 0) return unexpected(io::error_of(n));
-        return unix_stream(io::descriptor_ptr(static_cast<int>(n)));
-    }
-};
+/// Listens on a path.
+class unix_listener : public detail::listener_for<unix_listener, unix_stream, SOCK_STREAM> {};
 
 namespace detail {
 
@@ -161,8 +163,8 @@ template <class S, class Make> result<std::pair<S, S>> socket_pair(int type, Mak
 } // namespace detail
 
 inline result<std::pair<unix_stream, unix_stream>> unix_stream::pair() {
-    return detail::socket_pair<unix_stream>(
-        SOCK_STREAM, [](io::descriptor_ptr fd) { return unix_stream(std::move(fd)); });
+    return detail::socket_pair<unix_stream>(SOCK_STREAM,
+                                            [](io::descriptor_ptr fd) { return unix_stream(std::move(fd)); });
 }
 
 inline io::outcome detail::path_listener::listen_at(std::string_view path, int type, int backlog) {

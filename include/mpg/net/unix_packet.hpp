@@ -121,7 +121,7 @@ class unix_seqpacket : public unix_packet_socket {
     }
 
   private:
-    friend class unix_seqpacket_listener;
+    template <class, class, int> friend class detail::listener_for;
     using unix_packet_socket::unix_packet_socket;
     static result<unix_seqpacket> connect_to(std::string_view path, sched::cancel_source* cancel) {
         auto fd = detail::connected_to_path(path, SOCK_SEQPACKET, cancel);
@@ -130,26 +130,9 @@ class unix_seqpacket : public unix_packet_socket {
     }
 };
 
-/// Listens on a path; see unix_listener.
-class unix_seqpacket_listener : public detail::path_listener {
-  public:
-    unix_seqpacket_listener() noexcept = default;
-    static result<unix_seqpacket_listener> bind(std::string_view path, int backlog = 0) {
-        unix_seqpacket_listener made;
-        if (const io::outcome e = made.listen_at(path, SOCK_SEQPACKET, backlog); e < 0)
-            return unexpected(io::error_of(e));
-        return made;
-    }
-    result<unix_seqpacket> accept() { return accept_one(nullptr); }
-    result<unix_seqpacket> accept(const context& ctx) { return accept_one(sched::source_of(ctx)); }
-
-  private:
-    result<unix_seqpacket> accept_one(sched::cancel_source* cancel) {
-        const io::outcome n = accepted(cancel);
-        if (n < 0) return unexpected(io::error_of(n));
-        return unix_seqpacket(io::descriptor_ptr(static_cast<int>(n)));
-    }
-};
+/// Listens on a path.
+class unix_seqpacket_listener
+    : public detail::listener_for<unix_seqpacket_listener, unix_seqpacket, SOCK_SEQPACKET> {};
 
 inline result<unix_datagram> unix_datagram::bind(std::string_view path) {
     const auto at = endpoint::from_path(path);

@@ -31,10 +31,8 @@ template <class Runtime, class Processor> void enter_idle(Runtime& rt, Processor
     rt.idle_count.fetch_add(1, std::memory_order_seq_cst);
 }
 
-/// Takes p off the idle list. False: somebody else has, to wake it.
-template <class Runtime, class Processor> bool leave_idle(Runtime& rt, Processor& p) noexcept {
-    std::lock_guard hold(rt.idle_lock);
-    if (!p.idle) return false;
+/// Caller: holds idle_lock, and p is on the list.
+template <class Runtime, class Processor> void unlink_idle(Runtime& rt, Processor& p) noexcept {
     for (Processor** at = &rt.idle_list; *at; at = &(*at)->next_idle)
         if (*at == &p) {
             *at = p.next_idle;
@@ -42,6 +40,13 @@ template <class Runtime, class Processor> bool leave_idle(Runtime& rt, Processor
         }
     p.idle = false;
     rt.idle_count.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+/// Takes p off the idle list. False: somebody else has, to wake it.
+template <class Runtime, class Processor> bool leave_idle(Runtime& rt, Processor& p) noexcept {
+    std::lock_guard hold(rt.idle_lock);
+    if (!p.idle) return false;
+    unlink_idle(rt, p);
     return true;
 }
 
@@ -49,13 +54,7 @@ template <class Runtime, class Processor> bool leave_idle(Runtime& rt, Processor
 template <class Runtime, class Processor> bool leave_bare(Runtime& rt, Processor& p) noexcept {
     std::lock_guard hold(rt.idle_lock);
     if (!p.idle || p.m.load(std::memory_order_relaxed)) return false;
-    for (Processor** at = &rt.idle_list; *at; at = &(*at)->next_idle)
-        if (*at == &p) {
-            *at = p.next_idle;
-            break;
-        }
-    p.idle = false;
-    rt.idle_count.fetch_sub(1, std::memory_order_seq_cst);
+    unlink_idle(rt, p);
     return true;
 }
 
@@ -74,8 +73,9 @@ template <class Runtime> MPG_NOINLINE void wake_one(Runtime& rt) noexcept {
             rt.idle_count.fetch_sub(1, std::memory_order_seq_cst);
             bare = p->m.load(std::memory_order_relaxed) == nullptr;
         } else {
-            // All Ps are busy: they look before they sleep. Still under the lock: once a P has gone on the list and
-            // looked, no publisher may take us for a searcher and leave its work to us, who do not look.
+            // All Ps are busy: they look before they sleep. Still under the lock: once a P has gone on the
+            // list and looked, no publisher may take us for a searcher and leave its work to us, who do not
+            // look.
             rt.searching.fetch_sub(1, std::memory_order_seq_cst);
         }
     }
@@ -89,7 +89,8 @@ template <class Runtime> MPG_NOINLINE void wake_one(Runtime& rt) noexcept {
 /// After work was published.
 template <class Runtime> MPG_ALWAYS_INLINE void published(Runtime& rt) noexcept {
     base::fence(std::memory_order_seq_cst); // pairs with: prepare_sleep, and the one in blocking
-    if (rt.idle_count.load(std::memory_order_relaxed) != 0 && rt.searching.load(std::memory_order_relaxed) == 0)
+    if (rt.idle_count.load(std::memory_order_relaxed) != 0 &&
+        rt.searching.load(std::memory_order_relaxed) == 0)
         wake_one(rt);
 }
 
@@ -114,8 +115,8 @@ template <class Machine> void stop_searching(Machine* m, bool found) noexcept {
     if (rt.idle_count.load(std::memory_order_relaxed) != 0 && work_visible(rt)) wake_one(rt);
 }
 
-/// The sleeper's steps, when a look at everything has found nothing. True: sleep, and then call slept. False: look
-/// again, and if the machine is not searching now, another one is.
+/// The sleeper's steps, when a look at everything has found nothing. True: sleep, and then call slept. False:
+/// look again, and if the machine is not searching now, another one is.
 template <class Machine, class Processor> bool prepare_sleep(Machine* m, Processor& p) noexcept {
     auto& rt = *m->rt;
     enter_idle(rt, p);
