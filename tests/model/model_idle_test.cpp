@@ -234,8 +234,8 @@ TEST(model_idle, mutants_are_found) {
             // is near, seq_cst costs nothing on x86 and is kept.
             "enter_idle: rmw seq_cst, not seq_cst",
             "enter_idle: rmw seq_cst, relaxed",
-            "leave_idle: rmw seq_cst, not seq_cst",
-            "leave_idle: rmw seq_cst, relaxed",
+            "unlink_idle: rmw seq_cst, not seq_cst",
+            "unlink_idle: rmw seq_cst, relaxed",
             "prepare_sleep: rmw seq_cst, not seq_cst",
             "prepare_sleep: rmw seq_cst, not seq_cst",
             "prepare_sleep: rmw seq_cst, relaxed",
@@ -251,7 +251,7 @@ TEST(model_idle, mutants_are_found) {
             "wake_one: rmw seq_cst, relaxed",
             "wake_one: rmw seq_cst, relaxed when it fails",
             // idle_count too high for a moment: somebody looks at the list in vain.
-            "leave_idle: rmw seq_cst, after the next fence",
+            "unlink_idle: rmw seq_cst, after the next fence",
             "wake_one: rmw seq_cst, after the next fence",
         });
 }
