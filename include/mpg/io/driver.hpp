@@ -127,12 +127,14 @@ class driver : public sched::poller {
     virtual bool batching() const noexcept { return false; }
 
     /// Counts operations, for turn::pace: mostly by the machine that holds the processor, but a machine that
-    /// has lost its own may count here as well, and a lost count does no harm.
-    bool every_16th() noexcept {
+    /// has lost its own may count here as well, and a lost count does no harm. True: 16 since one has waited.
+    bool sixteen_in_a_row() noexcept {
         const std::uint32_t n = begun_.load(std::memory_order_relaxed) + 1;
         begun_.store(n, std::memory_order_relaxed);
         return n % 16 == 0;
     }
+    /// One waits, so that others run.
+    void waits() noexcept { begun_.store(0, std::memory_order_relaxed); }
 
   private:
     base::atomic<std::uint32_t> begun_{0};

@@ -106,8 +106,10 @@ class epoll_set {
 
     /// From the poller.
     template <class F> int wait(base::nanos until, F on_wake) noexcept {
-        ::epoll_event events[128];
-        const outcome n = wait_leaf(events, 128, until);
+        // Half as many as tasks run until the next poll, so that the processor's run queue does not fill up.
+        // The others wait in the kernel, in order; tasks that find no room there are overtaken.
+        ::epoll_event events[32];
+        const outcome n = wait_leaf(events, 32, until);
         int readied = 0;
         for (outcome i = 0; i < n; ++i) {
             const std::uint64_t data = events[i].data.u64;

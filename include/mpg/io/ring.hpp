@@ -9,6 +9,7 @@
 #include <mpg/io/liburing.hpp>
 #include <mpg/io/syscall.hpp>
 
+#include <algorithm>
 #include <cstring>
 
 #if !defined(MPG_IO_SYSCALLS) // see syscall.hpp
@@ -95,11 +96,14 @@ class ring {
                                  reinterpret_cast<::sigset_t*>(&arg), sizeof arg);
     }
 
-    /// Reaping: one thread at a time. Calls f(user_data, res, flags) for each completion; returns how many.
-    template <class F> int reap(F f) noexcept {
+    /// Reaping: one thread at a time. Calls f(user_data, res, flags) for each completion, of which it leaves
+    /// those beyond `most` there, unless the queue is getting full; returns how many.
+    template <class F> int reap(unsigned most, F f) noexcept {
         unsigned head = __atomic_load_n(r_.cq.khead, __ATOMIC_RELAXED);
         int n = 0;
-        for (unsigned tail; head != (tail = load(r_.cq.ktail));) {
+        for (unsigned left = most, tail; left != 0 && head != (tail = load(r_.cq.ktail));) {
+            if (tail - head > left && tail - head <= cq_mask_ / 2) tail = head + left;
+            left -= std::min(left, tail - head);
             for (; head != tail; ++n) {
                 const ::io_uring_cqe c = r_.cq.cqes[head++ & cq_mask_];
                 f(c.user_data, sys::os::ring_result(c.res), c.flags);

@@ -105,12 +105,13 @@ class turn {
     }
 
     /// An operation that need not wait does not suspend, and a task may go on with such ones for ever. So
-    /// that others get their turn, and the poller is looked at, every 16th operation of a processor yields
-    /// first.
+    /// that others get their turn, and the poller is looked at, the 16th operation in a row of a processor
+    /// none of which has waited yields first. (Those that wait now and then must not yield as well: each time
+    /// a request would wait for all others once more.)
     static void pace() {
         if (on_thread()) return;
         driver* d = current_driver();
-        if (d && d->every_16th()) yield();
+        if (d && d->sixteen_in_a_row()) yield();
     }
     outcome queue(descriptor::side& s);
     outcome wait_in_thread() noexcept;
@@ -266,6 +267,7 @@ inline outcome turn::wait_in_driver() {
     if (timed) sched::arm(op_.timer, deadline_);
     op_.who = sched::current();
     op_.by = &by;
+    by.waits();
     sched::park(ops(), &op_);
     if (timed) sched::disarm(op_.timer);
     if (cancel_) cancel_->unsubscribe(op_.hook);
