@@ -1,10 +1,12 @@
 // A server under clients that mean harm, or are many: what it holds has bounds, others are served meanwhile, and nothing
-// is left. $MPG_TEST_LOAD: how many connections; scripts/soak MINUTES load has 10,000.
+// is left. $MPG_TEST_LOAD: how many connections at once, of which 5 times as many come one after another, and 100 times as
+// many requests; scripts/soak MINUTES load has 10,000, hence 50,000 and a million.
 //
 // ctest: timeout:300
 #include "http_support.hpp"
 
 #include <mpg/context.hpp>
+#include <mpg/scope.hpp>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +14,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <sys/resource.h>
 #include <vector>
@@ -22,15 +25,28 @@ using mpg::http::request;
 using mpg::http::response;
 
 struct http_load : with_pollers {
-    /// As many as asked for, and as there are descriptors for both ends.
+    /// At once.
     static std::size_t connections() {
+        const std::size_t n = asked_for().value_or(400);
+        may_open(2 * n + 200); // both ends
+        return n;
+    }
+    static std::size_t one_after_another() { return asked_for().value_or(160) * 5; }
+    static std::size_t requests() { return asked_for().value_or(120) * 100; }
+
+  private:
+    static std::optional<std::size_t> asked_for() {
         const char* given = std::getenv("MPG_TEST_LOAD");
-        ::rlimit files;
-        ::getrlimit(RLIMIT_NOFILE, &files);
-        files.rlim_cur = files.rlim_max;
-        ::setrlimit(RLIMIT_NOFILE, &files);
-        const std::size_t wanted = given ? std::strtoull(given, nullptr, 10) : 400;
-        return std::min<std::size_t>(wanted, (files.rlim_cur - 100) / 2);
+        return given ? std::optional<std::size_t>(std::strtoull(given, nullptr, 10)) : std::nullopt;
+    }
+    /// Beyond the hard limit where this user may.
+    static void may_open(std::size_t files) {
+        ::rlimit now;
+        ::getrlimit(RLIMIT_NOFILE, &now);
+        now.rlim_cur = std::max<::rlim_t>(now.rlim_cur, files);
+        now.rlim_max = std::max(now.rlim_max, now.rlim_cur);
+        ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &now), 0)
+            << files << " descriptors are needed, and the limit cannot be raised: ulimit -Hn";
     }
 };
 MPG_TEST_IO(http_load);
@@ -159,7 +175,7 @@ TEST_P(http_load, hostile_clients_are_let_go) {
 }
 
 TEST_P(http_load, connections_one_after_another_leave_nothing) {
-    const std::size_t n = connections();
+    const std::size_t n = one_after_another();
     run([n] {
         live_server s;
         add_handlers(s);
@@ -173,6 +189,65 @@ TEST_P(http_load, connections_one_after_another_leave_nothing) {
         EXPECT_TRUE(drained(s));
         EXPECT_EQ(s->stats().connections_accepted, n);
         EXPECT_LE(detail::descriptors().size(), before + 1);
+    });
+}
+
+/// All at once, each one request after the other.
+TEST_P(http_load, many_requests_on_connections_that_stay) {
+    const std::size_t n = std::min(connections(), requests() / 100), each = requests() / n;
+    run([n, each] {
+        live_server s;
+        add_handlers(s);
+        s.start();
+        const std::size_t before = detail::descriptors().size();
+        std::atomic<std::size_t> good{0};
+        mpg::scope clients;
+        for (std::size_t i = 0; i != n; ++i)
+            clients.go([&] {
+                http_peer p = s.connect();
+                std::size_t mine = 0;
+                while (mine != each && p.get("/ok").body == "ok") ++mine;
+                good += mine;
+            });
+        clients.wait();
+        EXPECT_EQ(good, n * each);
+        EXPECT_TRUE(drained(s));
+        EXPECT_EQ(s->stats().connections_accepted, n);
+        EXPECT_LE(detail::descriptors().size(), before + 1);
+    });
+}
+
+/// What a handler was called for is answered in full; who is not answered any more finds the connection closed.
+TEST_P(http_load, a_shutdown_under_full_load_loses_no_request) {
+    const std::size_t n = connections();
+    run([n] {
+        live_server s;
+        std::atomic<std::size_t> begun{0}, answered{0}, torn{0};
+        s->handle("GET /work", [&](request&, response& res) {
+            const std::size_t nth = ++begun;
+            if (nth % 8 == 0) mpg::sleep_for(std::chrono::microseconds(nth % 977));
+            (void)res.write(std::string(1 + nth % 3000, 'w'));
+        });
+        s.start();
+        mpg::scope clients;
+        for (std::size_t i = 0; i != n; ++i)
+            clients.go([&] {
+                http_peer p = s.connect();
+                for (bool more = p.connected(); more;) {
+                    const reply r = p.get("/work");
+                    more = r.status == 200;
+                    answered += more;
+                    torn += !more && !r.head.empty();
+                }
+            });
+        ASSERT_TRUE(eventually([&] { return answered >= 3 * n; }));
+        auto soon = mpg::with_timeout(mpg::context::background(), 60s);
+        EXPECT_FALSE(s->shutdown(soon));
+        clients.wait();
+        EXPECT_EQ(answered, begun) << "of the requests that handlers have had";
+        EXPECT_EQ(torn, 0u);
+        EXPECT_EQ(s.served(), mpg::errc::server_closed);
+        EXPECT_FALSE(s.connect().get("/work").status);
     });
 }
 
