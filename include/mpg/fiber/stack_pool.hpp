@@ -63,17 +63,50 @@ class stack_pool {
 
     /// The low end of a slot, or null when the system gives no more memory.
     char* allocate() noexcept {
-        std::lock_guard hold(lock_);
-        if (!free_.empty()) {
-            char* stack = free_.back();
-            free_.pop_back();
-            if (trimmed_ > free_.size()) { // its pages come back zeroed
-                trimmed_ = free_.size();
-                if (unguarded(stack)) std::memcpy(stack, &canary, sizeof canary);
+        char* stack;
+        return allocate(&stack, 1) != 0 ? stack : nullptr;
+    }
+    /// The low ends of up to n slots, and how many: fewer where few were ever wanted, 0 when the system gives no more
+    /// memory. The hottest stands last. The page at the top of each has been touched: who makes a stack ready for a task
+    /// may hold the lock of what the last one waits for.
+    ///
+    /// New ones are guarded and touched without the lock, for the kernel takes its time and several Ps may want some:
+    /// once carved, they are known to nobody else. One whose guard is refused although earlier ones were not is never
+    /// used; the next is carved as the fallback asks for, under the lock.
+    std::size_t allocate(char** out, std::size_t n) noexcept {
+        for (;;) {
+            char* first;
+            {
+                std::lock_guard hold(lock_);
+                n = std::min(n, 1 + carved_ / 8);
+                if (!free_.empty()) return take_free(out, n);
+                if (next_ == end_ && !add_slab()) return 0;
+                if (kind_ != guard_kind::install) n = 1;
+                n = std::min(n, static_cast<std::size_t>(end_ - next_) / slot_);
+                first = next_;
+                next_ += n * slot_;
+                carved_ += n;
+                if (kind_ != guard_kind::install) guard(first);
+                for (std::size_t i = 0; i < n; ++i) told_.add(first + i * slot_ + guard_, first + (i + 1) * slot_);
+                if (kind_ != guard_kind::install) {
+                    touch(out[0] = first);
+                    return 1;
+                }
             }
-            return stack;
+            std::size_t made = 0;
+            for (; made < n && install_guard(first + made * slot_); ++made) {
+                out[n - 1 - made] = first + made * slot_;
+                touch(first + made * slot_);
+            }
+            if (made == n) return n;
+            std::lock_guard hold(lock_);
+            kind_ = std::max(kind_, guard_kind::protect); // an older kernel, a filter, or locked memory
+            carved_ -= n - made;
+            if (made != 0) {
+                std::memmove(out, out + (n - made), made * sizeof *out);
+                return made;
+            }
         }
-        return carve();
     }
     /// Takes n slots back in one go, hottest last.
     void release(char* const* stacks, std::size_t n) noexcept {
@@ -183,15 +216,18 @@ class stack_pool {
         }
     }
 
-    // Under lock_.
-    char* carve() noexcept {
-        if (next_ == end_ && !add_slab()) return nullptr;
-        char* stack = next_;
-        next_ += slot_;
-        ++carved_;
-        guard(stack);
-        told_.add(stack + guard_, stack + slot_);
-        return stack;
+    // Under lock_. Precondition: there are some.
+    std::size_t take_free(char** out, std::size_t n) noexcept {
+        n = std::min(n, free_.size());
+        const std::size_t left = free_.size() - n;
+        std::copy(free_.end() - static_cast<std::ptrdiff_t>(n), free_.end(), out);
+        for (; trimmed_ > left; --trimmed_) { // its pages come back zeroed
+            char* stack = free_[trimmed_ - 1];
+            if (unguarded(stack)) std::memcpy(stack, &canary, sizeof canary);
+            touch(stack);
+        }
+        free_.resize(left);
+        return n;
     }
     bool add_slab() noexcept {
         std::size_t want = std::max<std::size_t>(slot_, (64u << 20) / slot_ * slot_);
@@ -216,12 +252,18 @@ class stack_pool {
         }
         return false;
     }
-    void guard(char* stack) noexcept {
+    void touch([[maybe_unused]] char* stack) const noexcept {
+#if !defined(MPG_ASAN) // there a stack that was in use before may still have poisoned bytes
+        *static_cast<volatile char*>(stack + slot_ - 1) = 0;
+#endif
+    }
+    // Without the lock.
+    bool install_guard(char* stack) const noexcept {
         constexpr int guard_install = 102; // MADV_GUARD_INSTALL, Linux 6.13
-        if (kind_ == guard_kind::install) {
-            if (::madvise(stack, guard_, guard_install) == 0) return;
-            kind_ = guard_kind::protect; // an older kernel, a filter, or locked memory
-        }
+        return ::madvise(stack, guard_, guard_install) == 0;
+    }
+    // Under lock_, where guards cannot be installed.
+    void guard(char* stack) noexcept {
         if (kind_ == guard_kind::protect) {
             if (protected_ < protect_budget_ && ::mprotect(stack, guard_, PROT_NONE) == 0) {
                 ++protected_;
@@ -256,8 +298,11 @@ class stack_cache {
     explicit stack_cache(stack_pool& pool) noexcept : pool_(&pool) {}
 
     char* allocate() noexcept {
-        const std::size_t n = size();
-        if (n == 0) return pool_->allocate();
+        std::size_t n = size();
+        if (n == 0) [[unlikely]] {
+            n = pool_->allocate(stacks_, capacity / 2);
+            if (n == 0) return nullptr;
+        }
         n_.store(n - 1, std::memory_order_relaxed);
         return stacks_[n - 1];
     }

@@ -47,9 +47,12 @@ MPG_ALWAYS_INLINE task* take_local(processor& p) noexcept {
     return p.ring.pop(p.alone);
 }
 
-/// t, which was taken from m's P, with a stack; null when only the scheduler can start it: then it is runnext again.
+/// t, which was taken from m's P, with a stack; null when only the scheduler can start it: then it is runnext again. So
+/// it is when the P is out of stacks: to get more takes system calls and page faults, and who parks holds a lock until it
+/// is off its stack.
 MPG_ALWAYS_INLINE task* startable(machine* m, task* t) noexcept {
-    if (t->bound || (t->get_state() == task_state::fresh && !bind_stack(m, *t))) [[unlikely]] {
+    if (t->bound ||
+        (t->get_state() == task_state::fresh && (m->p->stacks.size() == 0 || !bind_stack(m, *t)))) [[unlikely]] {
         m->p->runnext.store(t, std::memory_order_relaxed);
         return nullptr;
     }
