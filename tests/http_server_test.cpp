@@ -1,13 +1,15 @@
 // The HTTP server over TCP: keep-alive, time-outs, limits, contexts, hijack, and the ways to end.
 #include "http_support.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <fcntl.h>
-#include <fstream>
 #include <memory>
 #include <string>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <system_error>
 #include <unistd.h>
@@ -174,29 +176,32 @@ TEST_P(http_server, an_idle_connection_is_closed) {
     });
 }
 
-/// Pages of the process that are in memory.
-std::size_t resident_pages() {
-    std::size_t mapped = 0, resident = 0;
-    std::ifstream("/proc/self/statm") >> mapped >> resident;
-    return resident;
+/// Whether the page of that address is in memory.
+bool in_memory(std::uintptr_t at) {
+    constexpr std::uintptr_t page = 4096;
+    unsigned char there = 1;
+    (void)::mincore(reinterpret_cast<void*>(at / page * page), page, &there);
+    return there & 1;
 }
 
 TEST_P(http_server, a_connection_left_alone_gives_its_stack_back_and_serves_on) {
     run([] {
         live_server s;
         constexpr int deep = 64 << 10, clients = 32;
-        s->handle("/deep", [](request&, response& res) {
+        mpg::chan<std::uintptr_t> places(2 * clients);
+        s->handle("/deep", [&](request&, response& res) {
             volatile char used[deep];
             for (int i = 0; i < deep; i += 512) used[i] = 1;
+            places.send(reinterpret_cast<std::uintptr_t>(used + deep / 2));
             (void)res.write(used[0] ? "ok" : "");
         });
         s.start();
         std::vector<http_peer> all;
         for (int i = 0; i < clients; ++i) all.push_back(s.connect());
         for (http_peer& c : all) ASSERT_EQ(c.get("/deep").status, 200);
-        const std::size_t before = resident_pages();
-        EXPECT_TRUE(
-            mpg::test::eventually([&] { return resident_pages() + clients * (deep / 4096) / 2 < before; }));
+        std::vector<std::uintptr_t> used;
+        for (int i = 0; i < clients; ++i) used.push_back(*places.recv());
+        EXPECT_TRUE(mpg::test::eventually([&] { return std::none_of(used.begin(), used.end(), in_memory); }));
         for (http_peer& c : all) EXPECT_EQ(c.get("/deep").status, 200);
         mpg::sleep_for(600ms); // they rest again
         EXPECT_FALSE(s->shutdown(mpg::context::background()));
