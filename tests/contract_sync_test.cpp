@@ -357,7 +357,7 @@ TEST_P(contract_sync, plain_threads) {
         mpg::once once;
         mpg::latch all(6);
         mpg::barrier<> meet(6);
-        int count = 0, inits = 0, turn = 0;
+        int count = 0, written = 0, inits = 0, turn = 0; // count and turn under m, written under s
         std::atomic<int> inside = 0, most = 0;
         auto work = [&](int who) {
             once.call([&] { ++inits; });
@@ -371,7 +371,7 @@ TEST_P(contract_sync, plain_threads) {
                 if (i % 10 == who) {
                     reader.unlock();
                     std::lock_guard writer(s);
-                    ++count;
+                    ++written;
                 }
                 places.acquire();
                 int now = ++inside, seen = most;
@@ -396,7 +396,8 @@ TEST_P(contract_sync, plain_threads) {
         });
         EXPECT_EQ(inits, 1);
         EXPECT_EQ(turn, 6);
-        EXPECT_GE(count, 300);
+        EXPECT_EQ(count, 6 * 50);
+        EXPECT_EQ(written, 6 * 5);
         EXPECT_LE(most, 2);
     });
 }
