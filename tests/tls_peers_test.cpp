@@ -7,11 +7,14 @@
 #include "tls_support.hpp"
 
 #include <mpg/http.hpp>
+#include <mpg/sync.hpp>
 
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
 #include <memory>
+#include <mutex>
+#include <string_view>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -393,16 +396,25 @@ TEST_P(tls_peers, https_through_a_proxy) {
         https_server s;
         s.start();
         auto l = listen_local();
+        mpg::mutex m; // guards these two: a connection orders what is done on both sides, but only the kernel knows
         std::string heads, answer = "200 Connection established";
+        auto answers = [&](std::string_view with) {
+            std::lock_guard hold(m);
+            answer = with;
+        };
         scope proxy;
         proxy.go([&] {
             while (auto from = l.accept()) {
                 std::string head;
                 for (std::byte b[1]; !head.ends_with("\r\n\r\n") && read_full(*from, b);) head += text(b);
-                heads += head;
                 auto to = net::tcp_stream::connect(s.address());
                 ASSERT_TRUE(to);
-                ASSERT_TRUE(from->write(bytes("HTTP/1.1 " + answer + "\r\nVia: me\r\n\r\n")));
+                {
+                    std::lock_guard hold(m);
+                    heads += head;
+                    head = "HTTP/1.1 " + answer + "\r\nVia: me\r\n\r\n";
+                }
+                ASSERT_TRUE(from->write(bytes(head)));
                 auto back = spawn([&] {
                     (void)copy(*from, *to);
                     from->close();
@@ -421,12 +433,15 @@ TEST_P(tls_peers, https_through_a_proxy) {
                 EXPECT_EQ(r->body().read_all().value_or(""), "ok");
             }
             const std::string name = s.url("").substr(8);
-            EXPECT_EQ(heads, "CONNECT " + name + " HTTP/1.1\r\nHost: " + name +
-                                 "\r\nProxy-Authorization: Basic dTpw\r\n\r\n");
+            {
+                std::lock_guard hold(m);
+                EXPECT_EQ(heads, "CONNECT " + name + " HTTP/1.1\r\nHost: " + name +
+                                     "\r\nProxy-Authorization: Basic dTpw\r\n\r\n");
+            }
             c.close_idle();
-            answer = "407 Who are you";
+            answers("407 Who are you");
             EXPECT_EQ(c.get(s.url("/ok")).error(), std::errc::connection_refused);
-            answer = "200 Yes\r\n\r\nand more";
+            answers("200 Yes\r\n\r\nand more");
             EXPECT_EQ(c.get(s.url("/ok")).error(), std::errc::bad_message);
         }
         l.close();
