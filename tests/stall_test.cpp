@@ -9,7 +9,9 @@
 #include <mpg/time.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -25,7 +27,7 @@ struct stalls : mpg::test::with_procs {};
 INSTANTIATE_TEST_SUITE_P(procs, stalls, ::testing::Values(1u, 2u), [](const auto& of) { return std::to_string(of.param); });
 
 struct told {
-    std::atomic<unsigned> hogs{0}; // what those who compute look at: they wait for no lock
+    std::array<std::atomic<std::uint64_t>, 8> hogs{}; // what those who compute look at: they wait for no lock
     std::mutex lock;
     std::vector<mpg::stall> all;
 
@@ -35,9 +37,14 @@ struct told {
         o.on_stall = [this](const mpg::stall& s) {
             std::lock_guard hold(lock);
             all.push_back(s);
-            hogs += s.name == "hog";
+            if (s.name == "hog")
+                for (auto& place : hogs)
+                    if (std::uint64_t none = 0; place.compare_exchange_strong(none, s.task)) break;
         };
         return o;
+    }
+    bool of(std::uint64_t hog) const {
+        return std::any_of(hogs.begin(), hogs.end(), [=](auto& place) { return place == hog; });
     }
     std::size_t of(const char* name) {
         std::lock_guard hold(lock);
@@ -74,7 +81,8 @@ TEST_P(stalls, of_who_computes_are_told_once_with_their_stack) {
         for (unsigned i = 0; i < procs(); ++i)
             ended.go([&] {
                 mpg::this_task::set_name("hog");
-                compute_for_long([&] { return t.hogs >= procs(); });
+                // Until it was told of itself: where nobody is preempted, one may wait until the other has ended.
+                compute_for_long([&, me = mpg::this_task::id()] { return t.of(me); });
             });
         ended.wait();
         work.end();
