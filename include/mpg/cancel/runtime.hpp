@@ -34,7 +34,7 @@ class runtime {
                 throw std::system_error(std::make_error_code(std::errc::invalid_argument),
                                         "MPG_NETPOLL: io_uring, epoll or automatic");
         }
-        sched::poller_set set = sched::the_poller_factory()(wanted, n);
+        sched::poller_set set = sched::make_pollers(wanted, n);
         if (set.kind == netpoll::none && wanted != netpoll::automatic)
             throw std::system_error(std::make_error_code(std::errc::operation_not_supported),
                                     std::string("mpg: the poller ") + to_string(wanted) +

@@ -32,20 +32,23 @@ bool make_drivers(sched::poller_set& set, unsigned procs, outcome& error, Open o
     return true;
 }
 
-/// See sched::poller_factory.
-inline sched::poller_set make_pollers(netpoll wanted, unsigned procs) {
+} // namespace mpg::io
+
+namespace mpg {
+
+inline sched::poller_set sched::make_pollers(netpoll wanted, unsigned procs) {
     sched::poller_set set;
-    outcome error = 0;
+    io::outcome error = 0;
     auto refused = [&set, &error](const char* what) {
         if (!set.reason.empty()) set.reason += "; ";
-        set.reason += std::string(what) + " cannot be used: " + error_of(error).message();
+        set.reason += std::string(what) + " cannot be used: " + io::error_of(error).message();
     };
     if (wanted == netpoll::automatic && base::under_valgrind()) {
         set.reason = "io_uring is not used under valgrind";
     } else if (wanted == netpoll::automatic || wanted == netpoll::io_uring) {
         // Trying one out is enough for all: they live under the same filter.
-        auto open = [](uring_driver& d, unsigned i) { return d.open(i == 0); };
-        if (make_drivers<uring_driver>(set, procs, error, open)) {
+        auto open = [](io::uring_driver& d, unsigned i) { return d.open(i == 0); };
+        if (io::make_drivers<io::uring_driver>(set, procs, error, open)) {
             set.kind = netpoll::io_uring;
             return set;
         }
@@ -53,21 +56,17 @@ inline sched::poller_set make_pollers(netpoll wanted, unsigned procs) {
         if (wanted == netpoll::io_uring) return set;
     }
     if (wanted != netpoll::none) {
-        if (make_drivers<epoll_driver>(set, procs, error,
-                                       [](epoll_driver& d, unsigned) { return d.open(); })) {
+        if (io::make_drivers<io::epoll_driver>(set, procs, error,
+                                               [](io::epoll_driver& d, unsigned) { return d.open(); })) {
             set.kind = netpoll::epoll;
             return set;
         }
         refused("epoll");
     }
     if (error == 0) error = -EOPNOTSUPP;
-    make_drivers<clock_driver>(set, procs, error,
-                               [error](clock_driver& d, unsigned) { return d.open(error); });
+    io::make_drivers<io::clock_driver>(set, procs, error,
+                                       [error](io::clock_driver& d, unsigned) { return d.open(error); });
     return set;
 }
 
-/// Registers the factory in every program that includes this.
-[[gnu::visibility("default")]] inline const bool registered =
-    (sched::the_poller_factory() = make_pollers, true);
-
-} // namespace mpg::io
+} // namespace mpg

@@ -49,7 +49,7 @@ struct alignas(64) epoll_slot : canceller {
     }
 
     void start(operation& op) noexcept;
-    void cancel(operation& op) noexcept override;
+    inline void cancel(operation& op) noexcept override;
     /// From the poller: returns how many strands it has readied.
     int report(std::uint32_t events, std::uint32_t generation) noexcept;
     /// Ends what waits here.

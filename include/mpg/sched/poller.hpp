@@ -47,12 +47,10 @@ struct poller_set {
     std::unique_ptr<std::unique_ptr<poller>[]> pollers;
 };
 
-/// Makes the pollers for a runtime of `procs` Ps; `wanted` honours $MPG_NETPOLL already. With an explicit io_uring
-/// that the system refuses: kind is none and reason says why (the start then fails with that).
-using poller_factory = poller_set (*)(netpoll wanted, unsigned procs);
-
-/// Set by the io room when it is included (a function-local variable: one per process, default visibility).
-poller_factory& the_poller_factory() noexcept;
+/// The pollers for a runtime of `procs` Ps; `wanted` honours $MPG_NETPOLL already. With an explicit io_uring
+/// that the system refuses: kind is none and reason says why (the start then fails with that). Defined in the io
+/// room; only what starts a runtime calls it, so that no other source is compiled with the pollers.
+poller_set make_pollers(netpoll wanted, unsigned procs);
 
 /// The poller of the P that the calling machine holds, or on a plain thread (or in blocking) one of the current or
 /// default runtime; null with no runtime. Do not keep it over a call that may park.

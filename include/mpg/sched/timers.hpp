@@ -48,9 +48,4 @@ inline poller* current_poller() noexcept {
     return p;
 }
 
-[[gnu::visibility("default")]] inline poller_factory& the_poller_factory() noexcept {
-    static poller_factory factory = nullptr;
-    return factory;
-}
-
 } // namespace mpg::sched
