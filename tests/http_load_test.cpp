@@ -197,18 +197,22 @@ TEST_P(http_load, connections_one_after_another_leave_nothing) {
 TEST_P(http_load, many_requests_on_connections_that_stay) {
     const std::size_t n = std::min(connections(), requests() / 100), each = (requests() + n - 1) / n;
     run([n, each] {
-        live_server s;
+        mpg::http::server_options o;
+        o.read_header_timeout = 10min; // the first to connect waits for the last
+        live_server s(o);
         add_handlers(s);
         s.start();
         const std::size_t before = detail::descriptors().size();
         std::atomic<std::size_t> good{0};
+        std::vector<http_peer> peers; // one after another, since a listener's queue is shorter
+        for (std::size_t i = 0; i != n; ++i) peers.push_back(s.connect());
         mpg::scope clients;
-        for (std::size_t i = 0; i != n; ++i)
+        for (http_peer& p : peers)
             clients.go([&] {
-                http_peer p = s.connect();
                 std::size_t mine = 0;
                 while (mine != each && p.get("/ok").body == "ok") ++mine;
                 good += mine;
+                p.close();
             });
         clients.wait();
         EXPECT_EQ(good, n * each);
@@ -222,7 +226,9 @@ TEST_P(http_load, many_requests_on_connections_that_stay) {
 TEST_P(http_load, a_shutdown_under_full_load_loses_no_request) {
     const std::size_t n = connections();
     run([n] {
-        live_server s;
+        mpg::http::server_options o;
+        o.read_header_timeout = 10min;
+        live_server s(o);
         std::atomic<std::size_t> begun{0}, answered{0}, torn{0};
         s->handle("GET /work", [&](request&, response& res) {
             const std::size_t nth = ++begun;
@@ -230,10 +236,11 @@ TEST_P(http_load, a_shutdown_under_full_load_loses_no_request) {
             (void)res.write(std::string(1 + nth % 3000, 'w'));
         });
         s.start();
+        std::vector<http_peer> peers;
+        for (std::size_t i = 0; i != n; ++i) peers.push_back(s.connect());
         mpg::scope clients;
-        for (std::size_t i = 0; i != n; ++i)
+        for (http_peer& p : peers)
             clients.go([&] {
-                http_peer p = s.connect();
                 for (bool more = p.connected(); more;) {
                     const reply r = p.get("/work");
                     more = r.status == 200;

@@ -39,7 +39,7 @@ class http_peer {
         auto s = net::tcp_stream::connect(server);
         if (!s) return;
         stream_ = std::move(*s);
-        (void)stream_.set_read_deadline(clock::now() + std::chrono::seconds(60)); // a watchdog
+        watch();
     }
     bool connected() const { return stream_.is_open(); }
     bool send(std::string_view text) { return stream_.write(bytes(text)).has_value(); }
@@ -68,12 +68,15 @@ class http_peer {
     reply get(std::string_view path, std::string_view fields = "") {
         std::string text = "GET ";
         ((text += path) += " HTTP/1.1\r\nHost: test\r\n") += fields;
+        watch();
         return send(text += "\r\n") ? read() : reply{};
     }
     /// Whether the server closes now, without a further byte.
     bool ends() { return buffer_.empty() && !more(); }
 
   private:
+    /// So that a test whose server does not answer fails.
+    void watch() { (void)stream_.set_read_deadline(clock::now() + std::chrono::seconds(60)); }
     bool more() {
         std::byte piece[16 << 10];
         const auto n = stream_.read(piece);
