@@ -111,8 +111,11 @@ template <class T> class boxed_transfer {
             release();
             throw;
         }
+        count_one();
         publish(std::move(b), false);
     }
+    /// A value went in: its sender gives it away for good.
+    void count_one() noexcept { c_.accepted.fetch_add(1, std::memory_order_relaxed); }
     /// With a reservation: moves the element of b to where the target wants it.
     void unbox(box_ptr b, boxed_target<T>& target) {
         try {
@@ -155,6 +158,7 @@ template <class T> struct boxed_send : channel_case {
         try {
             target.put(std::move(*source.value));
             target.now = boxed_target<T>::state::delivered;
+            boxed_transfer<T>(chan()).count_one();
         } catch (...) {
             target.now = boxed_target<T>::state::again;
             wake(*peer);
@@ -205,6 +209,7 @@ template <class T> struct boxed_recv : channel_case {
         try {
             target.put(std::move(*source.value));
             source.now = boxed_source<T>::state::taken;
+            boxed_transfer<T>(chan()).count_one();
         } catch (...) {
             source.error = std::current_exception();
             source.now = boxed_source<T>::state::failed;

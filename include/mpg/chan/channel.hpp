@@ -47,6 +47,7 @@ template <class T> class channel : public channel_core {
         if (!receivers.empty() && (peer = receivers.take())) {
             static_cast<std::optional<T>*>(peer->slot)->emplace(std::forward<V>(v));
             peer->ok = true;
+            count_one();
             return outcome::done;
         }
         if (filled() >= capacity) return outcome::blocked;
@@ -64,6 +65,7 @@ template <class T> class channel : public channel_core {
             if (!senders.empty() && (peer = senders.take())) {
                 peer->emit(peer->slot, &first, false);
                 peer->ok = true;
+                count_one();
             } else {
                 set_filled(n - 1);
             }
@@ -73,6 +75,7 @@ template <class T> class channel : public channel_core {
         if (!senders.empty() && (peer = senders.take())) {
             peer->emit(peer->slot, &out, true);
             peer->ok = true;
+            count_one();
             return outcome::done;
         }
         return is_closed() ? outcome::closed : outcome::blocked;
@@ -92,6 +95,7 @@ template <class T> class channel : public channel_core {
             ::new (static_cast<void*>(&at(tail))) slot(std::forward<V>(v));
         }
         set_filled(n + 1);
+        if constexpr (inline_element<T>) count_one();
     }
     void push_front(slot&& v) noexcept {
         head = (head == 0 ? capacity : head) - 1;

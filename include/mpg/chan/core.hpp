@@ -47,6 +47,7 @@
 #include <mpg/chan/status.hpp>
 #include <mpg/sched/wait.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -144,6 +145,8 @@ struct channel_core {
     std::size_t capacity;                // constant, but for elastic channels
     wait_queue receivers;
     wait_queue senders;
+    std::atomic<std::uint64_t> accepted{0}; // values that went in so far; for metrics: nothing is ordered or decided by it,
+                                            // so it is no business of the model checker's
     std::size_t reserved = 0;
     base::atomic<bool> closed{false};                  // peeked at
     bool others_know = false; // constant; not by handles alone: a timer or a context's hook leads into it
@@ -159,6 +162,10 @@ struct channel_core {
     void set_filled(std::size_t n) noexcept {
         count.store(n, std::memory_order_release);
     } // pairs with: peeks
+    /// A value goes in, to the ring or to a receiver. (Of those that may throw: boxed.hpp, without the lock.)
+    void count_one() noexcept {
+        accepted.store(accepted.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
     bool is_closed() const noexcept { return closed.load(std::memory_order_relaxed); }
 
     /// A random number for select. Racing throws may come out equal; each is uniform.

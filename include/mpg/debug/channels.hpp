@@ -1,6 +1,8 @@
 // Channels that have a name in the metrics.
 #pragma once
 
+#include <mpg/chan/handle.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -18,9 +20,10 @@ struct channel_look {
     std::string name;
     std::size_t length = 0, capacity = 0;
     bool closed = false;
-    bool counts = false; // elastic channels do; then the rest is there
+    std::uint64_t accepted = 0; // values that went in
+    bool elastic = false;       // then the rest is there
     std::size_t high_water = 0;
-    std::uint64_t accepted = 0, dropped = 0, rejected = 0, grown = 0;
+    std::uint64_t dropped = 0, rejected = 0, grown = 0;
 };
 
 class named_channels {
@@ -61,8 +64,8 @@ class named_channels {
 /// from closing it.
 class [[nodiscard]] named_channel {
   public:
-    /// Of channels with one name the figures are added up. Costs the channel's users nothing: length and capacity are
-    /// there anyway, and so are the counters of an elastic_chan. Other channels do not count their operations.
+    /// Of channels with one name the figures are added up. Costs the channel's users nothing: channels count what goes in
+    /// anyway. What came out is that without the length (and, of an elastic_chan, what was dropped).
     template <class C>
     named_channel(std::string name, C channel)
         : id_(detail::named_channels::instance().add([name = std::move(name), channel = std::move(channel)] {
@@ -70,12 +73,14 @@ class [[nodiscard]] named_channel {
               if constexpr (requires { channel.capacity(); }) l.capacity = channel.capacity();
               if constexpr (requires { channel.stats().accepted; }) {
                   const auto counted = channel.stats();
-                  l.counts = true;
+                  l.elastic = true;
                   l.high_water = counted.high_water;
                   l.accepted = counted.accepted;
                   l.dropped = counted.dropped;
                   l.rejected = counted.rejected;
                   l.grown = counted.grown;
+              } else if (const auto* core = channels::access::identity(channel)) {
+                  l.accepted = core->accepted.load(std::memory_order_relaxed);
               }
               return l;
           })) {}

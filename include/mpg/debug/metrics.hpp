@@ -124,7 +124,7 @@ inline void channel_metrics(metrics_writer& w) {
         channel_look& sum = by_name[l.name];
         sum.length += l.length;
         sum.capacity += l.capacity;
-        sum.counts = sum.counts || l.counts;
+        sum.elastic = sum.elastic || l.elastic;
         sum.high_water += l.high_water;
         sum.accepted += l.accepted;
         sum.dropped += l.dropped;
@@ -136,14 +136,15 @@ inline void channel_metrics(metrics_writer& w) {
     for (const auto& [name, l] : by_name) w.value(l.length, metrics_writer::label("name", name));
     w.family("mpg_channel_capacity", "gauge", "Size of these buffers.");
     for (const auto& [name, l] : by_name) w.value(l.capacity, metrics_writer::label("name", name));
-    const bool any = std::any_of(by_name.begin(), by_name.end(), [](const auto& of) { return of.second.counts; });
+    w.family("mpg_channel_accepted_total", "counter", "Total number of values that went into channels of that name.");
+    for (const auto& [name, l] : by_name) w.value(l.accepted, metrics_writer::label("name", name));
+    const bool any = std::any_of(by_name.begin(), by_name.end(), [](const auto& of) { return of.second.elastic; });
     auto counted = [&](std::string_view family, std::string_view type, std::string_view help, auto channel_look::* figure) {
         if (any) w.family(family, type, help);
         for (const auto& [name, l] : by_name)
-            if (l.counts) w.value(l.*figure, metrics_writer::label("name", name));
+            if (l.elastic) w.value(l.*figure, metrics_writer::label("name", name));
     };
-    counted("mpg_channel_accepted_total", "counter", "Total number of values that elastic channels of that name took.", &channel_look::accepted);
-    counted("mpg_channel_dropped_total", "counter", "Total number of values that gave way to newer ones.", &channel_look::dropped);
+    counted("mpg_channel_dropped_total", "counter", "Total number of values in elastic channels that gave way to newer ones.", &channel_look::dropped);
     counted("mpg_channel_rejected_total", "counter", "Total number of sends that were refused because a channel was full.", &channel_look::rejected);
     counted("mpg_channel_grown_total", "counter", "Total number of times a buffer grew.", &channel_look::grown);
     counted("mpg_channel_high_water", "gauge", "The most values that were there at a time.", &channel_look::high_water);
