@@ -52,9 +52,11 @@ set(MPG_HEADERS
     include/mpg/debug/cpu_profile.hpp
     include/mpg/debug/dump.hpp
     include/mpg/debug/handlers.hpp
+    include/mpg/debug/heap.hpp
     include/mpg/debug/leaks.hpp
     include/mpg/debug/metrics.hpp
     include/mpg/debug/on_signal.hpp
+    include/mpg/debug/own_stack.hpp
     include/mpg/debug/profile.hpp
     include/mpg/debug/prove.hpp
     include/mpg/debug/proven.hpp

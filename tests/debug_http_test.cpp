@@ -7,11 +7,19 @@
 #include <mpg/debug.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <new>
 #include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+MPG_PROFILE_HEAP
 
 namespace {
 
@@ -49,11 +57,210 @@ std::string pprof(const std::string& arguments, int& rc) {
     (void)c.recv();
     asm volatile("");
 }
+/// A task that waits on a channel that nobody else knows.
+[[gnu::noinline]] void loses_a_channel() {
+    mpg::chan<int> c;
+    mpg::go([c] { (void)c.recv(); });
+    asm volatile("");
+}
 [[gnu::noinline]] double burns(const std::atomic<bool>& enough) {
     double x = 1;
     while (!enough.load(std::memory_order_relaxed))
         for (int i = 0; i < 1000; ++i) x += std::sqrt(x);
     return x;
+}
+
+/// By each form of operator new, 1000 bytes each.
+[[gnu::noinline]] void allocates_each_way(std::array<void*, 8>& all) {
+    constexpr std::align_val_t line{64};
+    all = {::operator new(1000),
+           ::operator new(1000, line),
+           ::operator new(1000, std::nothrow),
+           ::operator new(1000, line, std::nothrow),
+           ::operator new[](1000),
+           ::operator new[](1000, line),
+           ::operator new[](1000, std::nothrow),
+           ::operator new[](1000, line, std::nothrow)};
+    asm volatile("");
+}
+void frees_each_way(const std::array<void*, 8>& all) {
+    constexpr std::align_val_t line{64};
+    ::operator delete(all[0], std::size_t{1000});
+    ::operator delete(all[1], std::size_t{1000}, line);
+    ::operator delete(all[2], std::nothrow);
+    ::operator delete(all[3], line, std::nothrow);
+    ::operator delete[](all[4], std::size_t{1000});
+    ::operator delete[](all[5], std::size_t{1000}, line);
+    ::operator delete[](all[6], std::nothrow);
+    ::operator delete[](all[7], line, std::nothrow);
+}
+[[gnu::noinline]] std::unique_ptr<char[]> allocates_64_kilobytes() {
+    std::unique_ptr<char[]> p(new char[64'000]);
+    asm volatile("");
+    return p;
+}
+[[gnu::noinline]] std::unique_ptr<long> allocates_a_little() {
+    std::unique_ptr<long> p(new long(7));
+    asm volatile("");
+    return p;
+}
+/// alloc_objects, alloc_space, inuse_objects, inuse_space of what a function of that name has allocated.
+std::array<std::int64_t, 4> heap_of(const char* function) {
+    std::array<std::int64_t, 4> sum{};
+    auto* from = mpg::debug::detail::heap_profiler::get();
+    if (!from) return sum;
+    const mpg::debug::profile p = mpg::debug::detail::heap_profile(*from, from->take());
+    (void)mpg::debug::detail::with_symbols([&](mpg::debug::detail::symbolizer& symbols) {
+        for (const auto& s : p.samples) {
+            if (s.stack.empty() || symbols.at(s.stack.front()).back().function.find(function) == std::string::npos) continue;
+            for (std::size_t i = 0; i < 4; ++i) sum[i] += s.values[i];
+        }
+        return std::string();
+    });
+    return sum;
+}
+/// Sanitizers have an operator new of their own.
+constexpr bool heap_is_profiled = !mpg::base::asan && !mpg::base::tsan;
+/// Samples every block for as long as it lives; of threads that begin in that time at once.
+struct every_block {
+    const std::int64_t before = mpg::debug::set_heap_profile_rate(1);
+    ~every_block() { EXPECT_EQ(mpg::debug::set_heap_profile_rate(before), heap_is_profiled ? 1 : 0); }
+};
+
+TEST(heap_profile, counts_every_form_of_new_and_delete) {
+    using four = std::array<std::int64_t, 4>;
+    every_block on;
+    EXPECT_EQ(on.before, heap_is_profiled ? 512 << 10 : 0);
+    if (!heap_is_profiled) return;
+    const four old = heap_of("allocates_each_way("); // when the test is repeated
+    auto now = [&] {
+        four n = heap_of("allocates_each_way(");
+        for (std::size_t i = 0; i < n.size(); ++i) n[i] -= old[i];
+        return n;
+    };
+    std::thread([&] {
+        std::array<void*, 8> first, second;
+        allocates_each_way(first);
+        EXPECT_EQ(now(), (four{8, 8000, 8, 8000}));
+        for (void* p : first) EXPECT_EQ(reinterpret_cast<std::uintptr_t>(p) % 64, 0u);
+        allocates_each_way(second);
+        frees_each_way(first);
+        EXPECT_EQ(now(), (four{16, 16000, 8, 8000}));
+        frees_each_way(second);
+        EXPECT_THROW((void)::operator new(std::size_t{1} << 60), std::bad_alloc);
+        EXPECT_EQ(::operator new[](std::size_t{1} << 60, std::nothrow), nullptr);
+        void *none = ::operator new(0), *too = ::operator new(0);
+        EXPECT_NE(none, too);
+        ::operator delete(none);
+        ::operator delete(too);
+        ::operator delete(nullptr);
+    }).join();
+    EXPECT_EQ(now(), (four{16, 16000, 0, 0}));
+}
+
+struct heap_profiles : mpg::test::with_procs {};
+MPG_TEST_PROCS(heap_profiles);
+
+// Blocks are freed by another task than the one that took them.
+TEST_P(heap_profiles, what_is_freed_elsewhere_is_no_longer_in_use) {
+    every_block on;
+    const auto before = heap_of("allocates_a_little(");
+    run([] {
+        mpg::chan<std::unique_ptr<long>> c(16);
+        mpg::wait_group g;
+        std::atomic<int> makers{8};
+        for (int i = 0; i < 8; ++i) {
+            g.go([&] {
+                for (int k = 0; k < 2000; ++k) c.send(allocates_a_little());
+                if (--makers == 0) c.close();
+            });
+            g.go([&] {
+                while (auto p = c.recv()) EXPECT_EQ(**p, 7);
+            });
+        }
+        g.wait();
+    });
+    const auto after = heap_of("allocates_a_little(");
+    EXPECT_EQ(after[0] > before[0], heap_is_profiled);
+    EXPECT_EQ(after[2], 0);
+    EXPECT_EQ(after[3], 0);
+}
+
+/// An element that may throw when it is moved.
+struct careful {
+    int n = 0;
+    careful() = default;
+    explicit careful(int v) : n(v) {}
+    careful(careful&& o) noexcept(false) : n(o.n) {}
+    careful& operator=(careful&& o) noexcept(false) {
+        n = o.n;
+        return *this;
+    }
+};
+struct named_channels : mpg::test::with_procs {
+    /// Sends 4 * 500 values in each way that there is, by 4 tasks, half of them to tasks that receive in each way.
+    template <class T> void passes(std::size_t capacity) {
+        mpg::chan<T> c(capacity);
+        mpg::debug::named_channel name("counted", c);
+        mpg::wait_group g, senders;
+        for (int task = 0; task < 4; ++task) {
+            senders.add(1);
+            g.go([&, task] {
+                for (int i = 0; i < 500; ++i) {
+                    T v(i);
+                    switch ((i + task) % 5) {
+                    case 0: c.send(std::move(v)); break;
+                    case 1:
+                        while (c.try_send(v) != mpg::chan_status::ok) mpg::yield();
+                        break;
+                    case 2: EXPECT_EQ(c.send_for(v, 1h), mpg::chan_status::ok); break;
+                    case 3: EXPECT_EQ(c.send(mpg::context::background(), v), mpg::chan_status::ok); break;
+                    default: mpg::select(mpg::on_send(c, std::move(v))); break;
+                    }
+                }
+                senders.done();
+            });
+            g.go([&, task] {
+                for (int i = task;; ++i) {
+                    T v(-1);
+                    bool open = true;
+                    if (i % 3 == 0)
+                        mpg::select(mpg::on_recv(c, [&](std::optional<T> got) { open = got.has_value(); }));
+                    else if (i % 3 == 1)
+                        open = c.recv().has_value();
+                    else
+                        open = c.recv_for(v, 1h) == mpg::chan_status::ok;
+                    if (!open) break;
+                }
+            });
+        }
+        senders.wait();
+        c.close();
+        g.wait();
+        EXPECT_NE(mpg::debug::metrics().find("\nmpg_channel_accepted_total{name=\"counted\"} 2000\n"), std::string::npos) << mpg::debug::metrics();
+    }
+};
+MPG_TEST_PROCS(named_channels);
+
+TEST_P(named_channels, count_what_goes_in) {
+    run([this] {
+        for (std::size_t capacity : {std::size_t{0}, std::size_t{1}, std::size_t{64}}) {
+            passes<int>(capacity);
+            passes<careful>(capacity);
+        }
+        // What does not go in is not counted; a nil channel has none.
+        mpg::chan<void> full(1);
+        mpg::debug::named_channel name("full", full), nil("nil", mpg::chan<int>(nullptr));
+        EXPECT_EQ(full.try_send(), mpg::chan_status::ok);
+        EXPECT_EQ(full.try_send(), mpg::chan_status::full);
+        mpg::select(mpg::on_send(full), mpg::otherwise());
+        full.close();
+        EXPECT_THROW(full.send(), mpg::channel_closed);
+        const std::string text = mpg::debug::metrics();
+        EXPECT_NE(text.find("\nmpg_channel_accepted_total{name=\"full\"} 1\n"), std::string::npos) << text;
+        EXPECT_NE(text.find("\nmpg_channel_accepted_total{name=\"nil\"} 0\n"), std::string::npos) << text;
+        EXPECT_EQ(text.find("mpg_channel_dropped_total"), std::string::npos) << text;
+    });
 }
 
 struct debug_pages : ::testing::Test {
@@ -243,6 +450,62 @@ TEST_F(debug_pages, block_and_mutex_profiles_open_in_pprof) {
     });
 }
 
+TEST_F(debug_pages, heap_profile_opens_in_pprof) {
+    with_server([&](mpg::test::http_peer& peer) {
+        if (!heap_is_profiled) {
+            EXPECT_EQ(peer.get("/debug/pprof/heap").status, 404);
+            return;
+        }
+        // 64 MB in use and as much that no longer is. 120 samples each are expected: never below half, nor above twice that.
+        std::vector<std::unique_ptr<char[]>> kept;
+        for (int i = 0; i < 2000; ++i) {
+            kept.push_back(allocates_64_kilobytes());
+            if (i % 2 != 0) kept.pop_back();
+        }
+        const auto of = heap_of("allocates_64_kilobytes(");
+        EXPECT_TRUE(of[1] > 64'000'000 && of[1] < 256'000'000) << of[1];
+        EXPECT_TRUE(of[3] > 32'000'000 && of[3] < 128'000'000) << of[3];
+        EXPECT_NEAR(static_cast<double>(of[0]), static_cast<double>(of[1]) / 64'000, 1);
+        EXPECT_NEAR(static_cast<double>(of[2]), static_cast<double>(of[3]) / 64'000, 1);
+        for (const auto& [page, usual, most] : {std::tuple("heap", "inuse_space", of[3]), std::tuple("allocs", "alloc_space", of[1])}) {
+            mpg::test::reply r = peer.get(std::string("/debug/pprof/") + page);
+            ASSERT_EQ(r.status, 200);
+            EXPECT_NE(r.field("Content-Disposition").find(page), std::string::npos);
+            const std::string file = dir.keep(page, r.body);
+            int rc = -1;
+            const std::string top = pprof("-top -unit=B " + file, rc);
+            EXPECT_EQ(rc, 0) << top;
+            EXPECT_NE(top.find(std::string("Type: ") + usual), std::string::npos) << top;
+            // It is the first, and the library's own functions do not stand below it.
+            const std::size_t at = top.find("sum%        cum   cum%\n");
+            ASSERT_NE(at, std::string::npos) << top;
+            const std::string first = top.substr(at + 24, top.find('\n', at + 24) - at - 24);
+            EXPECT_NE(first.find(std::to_string(most) + "B"), std::string::npos) << top;
+            EXPECT_NE(first.find("allocates_64_kilobytes"), std::string::npos) << top;
+            for (const char* all : {"alloc_objects", "alloc_space", "inuse_objects", "inuse_space"}) {
+                const std::string other = pprof(std::string("-top -sample_index=") + all + " " + file, rc);
+                EXPECT_EQ(rc, 0) << other;
+                EXPECT_NE(other.find("allocates_64_kilobytes"), std::string::npos) << other;
+            }
+            const std::string picture = pprof("-svg " + file, rc);
+            EXPECT_EQ(rc, 0) << picture;
+
+            r = peer.get(std::string("/debug/pprof/") + page + "?debug=1");
+            EXPECT_EQ(r.body.find("heap profile: "), 0u) << r.body;
+            EXPECT_NE(r.body.find(" @ heapprofile\n"), std::string::npos) << r.body;
+            const std::string text = pprof("-top -unit=B -symbolize=none " + dir.keep("text", r.body), rc);
+            EXPECT_EQ(rc, 0) << text;
+            const std::string total = r.body.substr(0, r.body.find(" ["));
+            EXPECT_NE(text.find("for " + total.substr(total.rfind(' ') + 1) + "B, 100%"), std::string::npos) << text; // not scaled
+        }
+        // What comes within a second: nothing of theirs.
+        int rc = -1;
+        const std::string delta = pprof("-top " + dir.keep("delta", peer.get("/debug/pprof/heap?seconds=1").body), rc);
+        EXPECT_EQ(rc, 0) << delta;
+        EXPECT_EQ(delta.find("allocates_64_kilobytes"), std::string::npos) << delta;
+    });
+}
+
 TEST_F(debug_pages, only_one_profiles_at_a_time) {
     with_server([&](mpg::test::http_peer& peer) {
         ASSERT_TRUE(mpg::debug::detail::cpu_profiler::instance().start());
@@ -269,6 +532,29 @@ TEST_F(debug_pages, threads_symbols_command_line_and_index) {
     });
 }
 
+TEST_F(debug_pages, leaks_are_proved_on_request) {
+    with_server([&](mpg::test::http_peer& peer) {
+        const char* page = "/debug/pprof/leaks?seconds=3600";
+        EXPECT_EQ(peer.get(page).body, "no task has waited for 60 minutes\n");
+        loses_a_channel();
+        mpg::test::reply r;
+        // It need not have come to its wait; and an address that was left behind somewhere costs a proof: then another one is lost.
+        EXPECT_TRUE(mpg::test::eventually([&] {
+            r = peer.get(std::string(page) + "&prove=1");
+            if (r.body.find("can never go on") != std::string::npos) return true;
+            loses_a_channel();
+            return false;
+        })) << r.body;
+        EXPECT_EQ(r.field("Content-Type"), "text/plain; charset=utf-8");
+        EXPECT_NE(r.body.find(" [chan receive, "), std::string::npos) << r.body;
+        EXPECT_NE(r.body.find("created at (anonymous namespace)::loses_a_channel() at "), std::string::npos) << r.body;
+        EXPECT_NE(r.body.find(" waits for ever: it holds the last handle of channel 0x"), std::string::npos) << r.body;
+        EXPECT_EQ(r.body.find("parked_here"), std::string::npos) << r.body; // their channel is known
+        // What is proved stays so.
+        EXPECT_NE(peer.get(page).body.find("can never go on"), std::string::npos);
+    });
+}
+
 TEST_F(debug_pages, promtool_accepts_the_metrics) {
     with_server([&](mpg::test::http_peer& peer) {
         mpg::chan<int> one(4), other(5);
@@ -290,7 +576,7 @@ TEST_F(debug_pages, promtool_accepts_the_metrics) {
                                  "mpg_threads{state=\"running\"} ", "mpg_timers ", "mpg_stacks{state=\"cached\"} ", "mpg_stack_cached_bytes ",
                                  "mpg_poller_polls_total ", "mpg_channel_length{name=\"a \\\"queue\\\"\"} 3\n",
                                  "mpg_channel_capacity{name=\"a \\\"queue\\\"\"} 9\n",
-                                 "mpg_channel_accepted_total{name=\"news\"} 5\n", "mpg_channel_dropped_total{name=\"news\"} 3\n",
+                                 "mpg_channel_accepted_total{name=\"a \\\"queue\\\"\"} 3\n", "mpg_channel_accepted_total{name=\"news\"} 5\n", "mpg_channel_dropped_total{name=\"news\"} 3\n",
                                  "mpg_channel_rejected_total{name=\"news\"} 0\n", "mpg_channel_grown_total{name=\"news\"} 1\n",
                                  "mpg_channel_high_water{name=\"news\"} 2\n", "mpg_tasks{state=\"waiting\"} ", "mpg_procs 4\n", "mpg_run_queue_tasks{p=\"3\"} ",
                                  "mpg_poller_info{kind=\"", "http_server_requests_in_flight 1\n", "process_cpu_seconds_total "})

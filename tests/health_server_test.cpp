@@ -140,6 +140,9 @@ TEST(health_server, answers) {
     EXPECT_EQ(c.get("/slow?ms=x").status, 400);
     EXPECT_EQ(c.get("/").status, 404);
     EXPECT_EQ(c.get("/healthz/").status, 404);
+    const auto heap = c.get("/debug/pprof/heap"); // it has no MPG_PROFILE_HEAP
+    EXPECT_EQ(heap.status, 404);
+    EXPECT_NE(heap.body.find("MPG_PROFILE_HEAP"), std::string::npos) << heap.body;
     ASSERT_TRUE(c.send("POST /healthz HTTP/1.1\r\nHost: a\r\n\r\n"));
     EXPECT_EQ(c.read().status, 405);
     p.signal(SIGTERM);

@@ -25,6 +25,7 @@
 #include <mpg/debug/contention.hpp>
 #include <mpg/debug/dump.hpp>
 #include <mpg/debug/handlers.hpp>
+#include <mpg/debug/heap.hpp>
 #include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
 #include <mpg/debug/on_signal.hpp>

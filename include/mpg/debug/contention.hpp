@@ -7,7 +7,7 @@
 #pragma once
 
 #include <mpg/base/random.hpp>
-#include <mpg/debug/capture.hpp>
+#include <mpg/debug/own_stack.hpp>
 #include <mpg/debug/profile.hpp>
 #include <mpg/sched/switch.hpp>
 
@@ -69,15 +69,13 @@ class contention_profiler {
     std::uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
 
   private:
-    static constexpr std::size_t shard_count = 16, most_bytes = 16 << 10;
+    static constexpr std::size_t shard_count = 16;
 
     struct alignas(base::cache_line) shard {
         base::spinlock lock; // guards all below. Who holds it is not preempted, and may allocate: others take other shards
         base::random random{reinterpret_cast<std::uintptr_t>(this)};
-        unwinder unwind;
-        call_stack frames;
+        own_stack stack;
         std::unordered_map<call_stack, count, hash_frames> tables[2];
-        alignas(8) std::byte stack[most_bytes];
     };
 
     // As Go: waits shorter than the rate are taken with a probability that makes them count for as much as they should.
@@ -124,8 +122,7 @@ class contention_profiler {
                 add = {static_cast<double>(rate) / add.time, static_cast<double>(rate)};
             }
             try {
-                unwind_here(s, *t, caller, here);
-                count& sum = s.tables[k][s.frames];
+                count& sum = s.tables[k][s.stack.from(caller, here)];
                 sum.times += add.times;
                 sum.time += add.time;
             } catch (...) { // no memory
@@ -135,17 +132,6 @@ class contention_profiler {
         }
         lost_.fetch_add(1, std::memory_order_relaxed);
     }
-    // From the function that `caller` is in on.
-    static void unwind_here(shard& s, const sched::task& t, const void* caller, const register_set& here) {
-        const std::uint64_t base = here.sp() & ~std::uint64_t{7};
-        const auto top = reinterpret_cast<std::uint64_t>(t.rt->stacks.top(t.stack));
-        const std::size_t size = std::min<std::size_t>(top - base, most_bytes) & ~std::size_t{7};
-        copy_racy(s.stack, reinterpret_cast<const void*>(base), size);
-        (void)s.unwind.unwind(here, {base, s.stack, size}, s.frames);
-        auto at = std::find(s.frames.begin(), s.frames.end(), reinterpret_cast<std::uint64_t>(caller) - 1);
-        if (at != s.frames.end()) s.frames.erase(s.frames.begin(), at);
-    }
-
     std::mutex control_;
     base::atomic<std::int64_t> rates_[2] = {};
     base::atomic<std::uint64_t> lost_{0};

@@ -3,6 +3,7 @@
 
 #include <mpg/debug/contention.hpp>
 #include <mpg/debug/cpu_profile.hpp>
+#include <mpg/debug/heap.hpp>
 #include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
 #include <mpg/debug/task_profile.hpp>
@@ -142,6 +143,25 @@ inline void serve_contention(http::request& req, http::response& res, contention
     download(res, k == contention_profiler::mutex ? "mutex" : "block", encoded(result));
 }
 
+/// With `seconds`: what changes in that time, else since the process began. usual: the type that pprof shows.
+inline void serve_heap(http::request& req, http::response& res, const char* name, const char* usual) {
+    heap_profiler* p = heap_profiler::get();
+    if (!p) {
+        res.status(404);
+        return plain(res, "This program does not profile its heap: MPG_PROFILE_HEAP is in none of its source files\n");
+    }
+    heap_profiler::counts before;
+    if (const long long seconds = number_in(req, "seconds", 0); seconds > 0) {
+        before = p->take();
+        if (req.ctx().done().recv_for(std::chrono::seconds(seconds)) == chan_status::closed) return;
+    }
+    profile result = heap_profile(*p, p->take(), before);
+    result.usual_type = usual;
+    if (number_in(req, "debug", 0) > 0)
+        return plain(res, with_symbols([&](symbolizer& s) { return heap_text(result, s); }));
+    download(res, name, encoded(result));
+}
+
 /// The machines that exist. Nobody knows where the first one's stack was when it asked for them, so there is one
 /// sample without a stack, as in Go since 1.9.
 inline void serve_threads(http::request& req, http::response& res) {
@@ -210,6 +230,8 @@ inline constexpr std::string_view index_page = R"(<html>
 <li><a href="profile?seconds=5">profile</a>: where the CPU time goes; <code>seconds</code> says for how long it looks (30)</li>
 <li><a href="block?debug=1">block</a>: where tasks wait for each other, once <code>set_block_profile_rate</code> was called</li>
 <li><a href="mutex?debug=1">mutex</a>: who holds what others wait for, once <code>set_mutex_profile_fraction</code> was called</li>
+<li><a href="heap?debug=1">heap</a>, <a href="allocs?debug=1">allocs</a>: who keeps memory, and who takes it, in a program that has
+ <code>MPG_PROFILE_HEAP</code></li>
 <li><a href="trace?seconds=1">trace</a>: what each P did, for ui.perfetto.dev</li>
 <li><a href="threadcreate?debug=1">threadcreate</a>: OS threads</li>
 <li><a href="leaks?seconds=60">leaks</a>: tasks that have waited for <code>seconds</code> (60) or longer, by where they were started
@@ -250,6 +272,8 @@ inline void handlers(http::server& server, std::string_view prefix = "/debug") {
     at("mutex", [](http::request& req, http::response& res) {
         detail::serve_contention(req, res, detail::contention_profiler::mutex);
     });
+    at("heap", [](http::request& req, http::response& res) { detail::serve_heap(req, res, "heap", "inuse_space"); });
+    at("allocs", [](http::request& req, http::response& res) { detail::serve_heap(req, res, "allocs", "alloc_space"); });
     at("leaks", [](http::request& req, http::response& res) {
         std::ostringstream os;
         report_leaks(os, std::chrono::seconds(detail::number_in(req, "seconds", 60)), detail::number_in(req, "prove", 0) > 0);

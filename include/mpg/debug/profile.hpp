@@ -27,6 +27,8 @@ struct profile_sample {
 struct profile {
     std::vector<std::pair<std::string, std::string>> types; // "cpu", "nanoseconds"
     std::vector<profile_sample> samples;
+    std::string not_shown;  // functions, a regular expression: they are left out with what they call
+    std::string usual_type; // of `types`, what to show if nothing is said; "": the last one
     std::pair<std::string, std::string> period_type;
     std::int64_t period = 0;
     std::chrono::system_clock::time_point start{};
@@ -97,12 +99,14 @@ class profile_writer {
         modules();
         for (std::size_t i = 0; i < locations_.order().size(); ++i) location_message(i + 1, *locations_.order()[i]);
         for (std::size_t i = 0; i < functions_.order().size(); ++i) function_message(i + 1, *functions_.order()[i]);
+        out_.number(7, string(p.not_shown));
         out_.number(9, std::chrono::duration_cast<std::chrono::nanoseconds>(p.start.time_since_epoch()).count());
         out_.number(10, p.duration.count());
         if (!p.period_type.first.empty()) out_.bytes(11, value_type(p.period_type.first, p.period_type.second));
         out_.number(12, p.period);
         for (const std::string& c : p.comments) comments_.push_back(string(c));
         if (!comments_.empty()) out_.packed(13, comments_);
+        out_.number(14, string(p.usual_type));
         proto_writer table;
         table.bytes(6, "");
         for (const std::string* s : strings_.order()) table.bytes(6, *s);

@@ -75,6 +75,24 @@ inline std::string contention_text(const std::string& name, std::int64_t samplin
     return out;
 }
 
+/// debug=1 of the heap: blocks and bytes in use, allocated, stack. As gperftools write it, whose figures are
+/// estimates already; pprof would scale Go's.
+inline std::string heap_text(const profile& p, symbolizer& symbols) {
+    auto line = [](const std::vector<std::int64_t>& v) {
+        return std::to_string(v[2]) + ": " + std::to_string(v[3]) + " [" + std::to_string(v[0]) + ": " + std::to_string(v[1]) + "] @";
+    };
+    std::vector<std::int64_t> total(4);
+    for (const auto& s : p.samples)
+        for (std::size_t i = 0; i < total.size(); ++i) total[i] += s.values[i];
+    std::string out = "heap profile: " + line(total) + " heapprofile\n";
+    for (const auto& s : p.samples) {
+        out += line(s.values);
+        out.resize(out.size() - 2);
+        append_frames(out, s.stack, symbols);
+    }
+    return out;
+}
+
 /// debug=2: as a Go program prints its goroutines when it panics, so that tools that read those read these.
 inline std::string full_text(const snapshot& shot, symbolizer& symbols) {
     task_writer write(symbols);
