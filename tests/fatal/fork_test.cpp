@@ -1,7 +1,7 @@
 // fork() in a program that has a runtime: the child may exec or _exit; what needs the runtime there is refused loudly, and
 // the parent goes on as if nothing had been.
 //
-// ctest: no-tsan it does not support the threads of a forked child: ends it, or, when told not to, lets it hang with epoll
+// ctest: no-tsan it supports no threads in a forked child: ends it, or, told not to, lets it hang with epoll
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
