@@ -148,6 +148,7 @@ set(MPG_HEADERS
     include/mpg/runtime.hpp
     include/mpg/sched/attached.hpp
     include/mpg/sched/blocking.hpp
+    include/mpg/sched/blocks.hpp
     include/mpg/sched/cancel.hpp
     include/mpg/sched/cpu_quota.hpp
     include/mpg/sched/events.hpp
@@ -169,6 +170,7 @@ set(MPG_HEADERS
     include/mpg/sched/processor.hpp
     include/mpg/sched/ready.hpp
     include/mpg/sched/records.hpp
+    include/mpg/sched/recycled.hpp
     include/mpg/sched/retake.hpp
     include/mpg/sched/run_in_place.hpp
     include/mpg/sched/run_queue.hpp

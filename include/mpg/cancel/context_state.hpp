@@ -15,7 +15,7 @@
 //               dropped in it. The last reference disarms the timer, which waits for a callback that runs,
 //               and unsubscribes from the parent, which waits for a hook that runs; only then the node is
 //               freed. Nobody disarms while he holds a context's lock, which the callback takes.
-//   costs       with_cancel: one allocation and one lock of the parent. Being cancelled: one lock, one more for
+//   costs       with_cancel: a block of the P and one lock of the parent. Being cancelled: one lock, one more for
 //               each child and two for a parent. A deadline: 30 ns for the clock and the timer.
 #pragma once
 
@@ -25,6 +25,7 @@
 #include <mpg/base/spinlock.hpp>
 #include <mpg/chan/chan.hpp>
 #include <mpg/sched/cancel.hpp>
+#include <mpg/sched/recycled.hpp>
 #include <mpg/sched/timer.hpp>
 
 #include <algorithm>
@@ -83,7 +84,7 @@ template <class K> class value_node final : public node {
     const typename K::type value_;
 };
 
-class cancel_node final : public node, public sched::cancel_source {
+class cancel_node final : public node, public sched::cancel_source, public sched::recycled {
   public:
     /// Takes a reference to the parent over, when it does not throw.
     cancel_node(node* p, base::nanos deadline) noexcept

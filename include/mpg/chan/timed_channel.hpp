@@ -2,25 +2,29 @@
 // of Go 1.23.
 //
 // The node of the timer lives in the channel, so the channel need not be kept by its timer: when the last
-// handle goes, the timer is disarmed. Two locks: the channel's, under which the callback sends and arms
-// again, so that stop sees either nothing of a tick or all of it; and `control_`, which serialises stop and
-// reset and is held while a running callback ends (it does not take it). A timer that is made, stopped and
-// dropped takes three locks, and the wheel's for arming.
+// handle goes, the timer is disarmed.
+//
+// All is guarded by the channel's lock, under which the callback sends and arms again: so stop sees either
+// nothing of a tick or all of it. Two things cannot be done under it: to wait for a callback that runs, since it
+// takes the lock, and to arm from outside, which may have to wake a machine. Who finds a callback running lets
+// the lock go and comes again; the callback finds that it may not send. Who arms says so (arming_) and lets the
+// lock go; who wants to stop it comes again, and a callback that runs so early is welcome. A timer that is made,
+// stopped and dropped takes one lock, and the wheel's twice.
 #pragma once
 
 #include <mpg/base/clock.hpp>
-#include <mpg/base/spinlock.hpp>
 #include <mpg/chan/channel.hpp>
+#include <mpg/sched/recycled.hpp>
 #include <mpg/sched/timer.hpp>
 
 #include <chrono>
 #include <cstddef>
-#include <mutex>
+#include <sched.h>
 #include <utility>
 
 namespace mpg::channels {
 
-class timed_channel final : public channel<time_point> {
+class timed_channel final : public channel<time_point>, public sched::recycled {
   public:
     /// Fires once after d; with a period then every period. Throws std::logic_error when no runtime is alive.
     static timed_channel* make(std::chrono::nanoseconds d, base::nanos period) {
@@ -37,14 +41,25 @@ class timed_channel final : public channel<time_point> {
     /// True: it had not fired, or its value had not been received. Afterwards no value comes and none is
     /// there.
     bool stop() noexcept {
-        std::lock_guard control(control_);
-        return halt();
+        bool pending = halt();
+        lock.unlock();
+        return pending;
     }
     /// As stop, then as made anew.
     bool reset(std::chrono::nanoseconds d, base::nanos period) {
-        std::lock_guard control(control_);
+        base::nanos due = base::deadline_after(d);
         bool pending = halt();
-        begin(d, period);
+        next_ = due;
+        period_ = period;
+        running_ = arming_ = true;
+        lock.unlock();
+        try {
+            sched::arm(alarm_, due);
+        } catch (...) {
+            begun(false);
+            throw;
+        }
+        begun(true);
         return pending;
     }
 
@@ -64,32 +79,38 @@ class timed_channel final : public channel<time_point> {
         if (armed_) (void)sched::disarm(alarm_);
     }
 
-    // Precondition: halted, so that no callback runs or will: what the callback reads needs no lock until it
-    // is armed. Under control_, or before others know it.
+    // Before others know it. What the callback reads needs no lock until it is armed.
     void begin(std::chrono::nanoseconds d, base::nanos period) {
         next_ = base::deadline_after(d);
         period_ = period;
-        running_ = true;
-        try {
-            sched::arm(alarm_, next_);
-        } catch (...) {
-            running_ = false;
-            throw;
-        }
-        armed_ = true;
+        running_ = armed_ = true;
+        sched::arm(alarm_, next_);
     }
-    // Under control_. First forbids further ticks, under the lock of the callback, and takes back what was
-    // sent; from then on nobody else arms the node. A callback that comes to the lock after that was stopped
-    // too: so running_ tells what was pending, not disarm.
-    bool halt() noexcept {
+    void begun(bool armed) noexcept {
         lock.lock();
-        bool pending = std::exchange(running_, false);
-        if (filled() != 0) {
-            drop_front();
-            pending = true;
-        }
+        arming_ = false;
+        armed_ = armed;
+        if (!armed) running_ = false;
         lock.unlock();
-        if (std::exchange(armed_, false)) (void)sched::disarm(alarm_);
+    }
+    // Comes back with the lock, when no callback runs and the node is not armed: until it is unlocked nobody arms
+    // it, and no value is there. A callback that has the lock before us was first; one that comes after us was
+    // stopped: so running_ tells what was pending, not disarm.
+    bool halt() noexcept {
+        bool pending = false;
+        for (;; ::sched_yield()) {
+            lock.lock();
+            if (!arming_) {
+                if (std::exchange(running_, false)) pending = true;
+                if (filled() != 0) {
+                    drop_front();
+                    pending = true;
+                }
+                if (!armed_ || sched::try_disarm(alarm_) != sched::disarmed::running) break;
+            }
+            lock.unlock();
+        }
+        armed_ = false;
         return pending;
     }
     void tick() noexcept {
@@ -112,11 +133,12 @@ class timed_channel final : public channel<time_point> {
 
     alignas(time_point) std::byte place_[sizeof(time_point)]; // the ring
     alarm alarm_;
-    base::spinlock control_;
-    base::nanos period_ = 0; // guarded by lock; 0: fires once
-    base::nanos next_ = 0;   // guarded by lock
-    bool running_ = false;   // guarded by lock: the callback may send
-    bool armed_ = false;     // guarded by control_: a callback may run or come
+    // Guarded by lock.
+    base::nanos period_ = 0; // 0: fires once
+    base::nanos next_ = 0;
+    bool running_ = false; // the callback may send
+    bool arming_ = false;  // somebody arms it, without the lock
+    bool armed_ = false;   // a callback may run or come
 };
 
 } // namespace mpg::channels

@@ -8,6 +8,7 @@
 #include <mpg/sched/machine.hpp>
 #include <mpg/sched/options.hpp>
 #include <mpg/sched/poller.hpp>
+#include <mpg/sched/recycled.hpp>
 #include <mpg/sched/run_queue.hpp>
 #include <mpg/sched/timer_wheel.hpp>
 
@@ -42,6 +43,7 @@ struct alignas(base::cache_line) processor {
     task* free_tasks = nullptr;
     std::uint32_t free_count = 0;
     std::uint64_t next_id = 0, end_id = 0;
+    block_cache blocks;
     base::nanos idle_gap = 0; // how long this P lately had nothing to do (moving average): spin or sleep?
     global_queue::tokens tokens;
     std::unique_ptr<event_ring> events; // of the flight recorder; constant once it is there

@@ -43,4 +43,9 @@ void arm(timer_node& node, base::nanos deadline);
 /// the callback itself).
 bool disarm(timer_node& node) noexcept;
 
+/// As disarm, but it does not wait; so it may be called with a lock held that the callback takes, after which it is called
+/// again if the callback runs.
+enum class disarmed : std::uint8_t { pending, idle, running };
+[[nodiscard]] disarmed try_disarm(timer_node& node) noexcept;
+
 } // namespace mpg::sched

@@ -44,16 +44,22 @@ class timer_wheel {
     bool disarm(timer_node& node) noexcept {
         bool pending = false;
         for (;;) {
-            lock_.lock();
-            if (node.linked()) {
-                unlink(node);
-                pending = true;
-            }
-            bool running = firing_ == &node && firing_thread_ != this_thread();
-            lock_.unlock();
-            if (!running) return pending;
+            disarmed d = try_disarm(node, pending);
+            if (d != disarmed::running) return pending;
             ::sched_yield();
         }
+    }
+    /// unlinked: set, when it was linked, also if its callback runs and has armed it again.
+    disarmed try_disarm(timer_node& node, bool& unlinked) noexcept {
+        lock_.lock();
+        const bool linked = node.linked();
+        if (linked) {
+            unlink(node);
+            unlinked = true;
+        }
+        const bool running = firing_ == &node && firing_thread_ != this_thread();
+        lock_.unlock();
+        return running ? disarmed::running : linked ? disarmed::pending : disarmed::idle;
     }
 
     /// Fires all that is due. One machine at a time does it; a second one returns at once.

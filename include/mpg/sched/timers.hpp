@@ -39,6 +39,12 @@ inline bool disarm(timer_node& node) noexcept {
     return m && m->alarm == &node && std::exchange(m->alarm, nullptr);
 }
 
+inline disarmed try_disarm(timer_node& node) noexcept {
+    timer_wheel* w = node.wheel.load(std::memory_order_acquire); // pairs with: timer_wheel::arm
+    bool unlinked = false;
+    return w ? w->try_disarm(node, unlinked) : disarmed::idle;
+}
+
 inline poller* current_poller() noexcept {
     machine* m = this_machine();
     if (m && m->p) return m->p->poll.get();

@@ -2,6 +2,7 @@
 // translation unit that includes a single door can be linked.
 #pragma once
 
+#include <mpg/sched/blocks.hpp>
 #include <mpg/sched/stop.hpp>
 #include <mpg/sched/timers.hpp>
 #include <mpg/sched/unwind.hpp>
