@@ -152,13 +152,16 @@ set(MPG_HEADERS
     include/mpg/sched/cancel.hpp
     include/mpg/sched/cpu_quota.hpp
     include/mpg/sched/events.hpp
+    include/mpg/sched/execute.hpp
     include/mpg/sched/fatal.hpp
+    include/mpg/sched/find_task.hpp
     include/mpg/sched/futex.hpp
     include/mpg/sched/global_queue.hpp
     include/mpg/sched/go.hpp
     include/mpg/sched/idle.hpp
     include/mpg/sched/idle_list.hpp
     include/mpg/sched/latency.hpp
+    include/mpg/sched/look_around.hpp
     include/mpg/sched/machine.hpp
     include/mpg/sched/monitor.hpp
     include/mpg/sched/no_suspend.hpp

@@ -1,0 +1,149 @@
+// What a machine runs next: the order in which it looks, fairness between queues, and when it sleeps.
+#pragma once
+
+#include <mpg/sched/look_around.hpp>
+#include <mpg/sched/preempt.hpp>
+
+namespace mpg::sched {
+
+task* stop_step(machine* m);
+void give_up(machine* m);
+
+/// How long tasks may hand over to each other by runnext while others wait in the ring: short, since these wait for all
+/// of it; but an eighth of what the chain before had, lest one that computes between its hand-overs get many times more.
+inline constexpr base::nanos least_chain = 100'000, most_chain = 2'000'000;
+
+/// The next of a chain goes to the back of the ring. Owner of p.
+inline void end_chain(processor& p, base::nanos now) noexcept {
+    p.last_chain = p.chain_since == 0 ? 0 : now - p.chain_since;
+    p.chain_since = now;
+    if (task* t = p.runnext.load(std::memory_order_relaxed)) {
+        p.runnext.store(nullptr, std::memory_order_relaxed);
+        push_ring(p, t);
+    }
+}
+
+/// The next task for m, which holds a P, of any kind; sleeps while there is none. Null: it holds no P any more.
+inline task* find_any_task(machine* m) {
+    runtime_state& rt = *m->rt;
+    processor& p = *m->p;
+    constexpr base::nanos spin = 50'000;
+    static thread_local outlook seen; // the scheduler's stack does not migrate
+    seen.marks.assign(rt.ps.size(), ~std::uint64_t{0});
+    seen.moving = 0;
+    base::nanos idle_since = 0;
+    unsigned futile = 0; // looks that saw work and could take none
+    auto found = [&](task* t) {
+        if (idle_since != 0) {
+            base::nanos gap = std::min<base::nanos>(base::now() - idle_since, 1'000'000);
+            p.idle_gap += (gap - p.idle_gap) / 8;
+        }
+        stop_searching(m, true);
+        return t;
+    };
+    for (;;) {
+        if (p.attention.load(std::memory_order_acquire) & attention::stop) [[unlikely]] {
+            stop_searching(m, false);
+            if (p.index == 0) return stop_step(m);
+            give_up(m);
+            return nullptr;
+        }
+        base::nanos now = base::now();
+        p.clock.store(now, std::memory_order_relaxed);
+        if (p.wheel->next() <= now) p.wheel->advance(now);
+        if ((p.attention.load(std::memory_order_relaxed) & attention::capped) &&
+            rt.frozen_count.load(std::memory_order_relaxed) < rt.frozen_most)
+            p.attention.fetch_and(~attention::capped, std::memory_order_relaxed);
+        if (p.attention.load(std::memory_order_relaxed) & attention::slice) { // who hands over has had its slice
+            p.attention.fetch_and(~attention::slice, std::memory_order_relaxed);
+            end_chain(p, now);
+        }
+        if (rt.frozen_count.load(std::memory_order_relaxed) != 0 && now - p.last_thaw >= rt.slice && thaw_one(m, now)) {
+            stop_searching(m, true);
+            return nullptr;
+        }
+        if (p.tick.load(std::memory_order_relaxed) % 61 == 0) { // the fair way
+            bump(p.tick);
+            reap(m, p);
+            if (task* t = take_global(rt, p)) return found(t);
+            // Who hand over to each other by runnext share one slice; the monitor ends it for those who seldom come by.
+            if (std::uint32_t begun = p.slices.load(std::memory_order_relaxed); begun != p.chain_slices) {
+                p.chain_slices = begun;
+                p.chain_since = now;
+            } else if (now - p.chain_since >= std::clamp(p.last_chain / 8, least_chain, most_chain)) {
+                end_chain(p, now);
+            }
+        }
+        if (task* t = take_local(p)) return found(t);
+        if (p.poll->has_work() && reap(m, p) > 0) {
+            if (!p.alone && p.ring.size() > 1) published(rt);
+            if (task* t = take_local(p)) return found(t);
+        }
+        if (task* t = take_global(rt, p)) return found(t);
+        if (rt.frozen_count.load(std::memory_order_relaxed) != 0 && thaw_one(m, now)) {
+            stop_searching(m, true);
+            return nullptr;
+        }
+
+        // Nothing here. Look around for a while, if idle times have been short or somebody may have work.
+        if (idle_since == 0) idle_since = now;
+        if (!p.alone && !m->searching) {
+            std::uint32_t none = 0;
+            m->searching = rt.searching.compare_exchange_strong(none, 1, std::memory_order_seq_cst);
+        }
+        if (rt.may_spin && (p.idle_gap < spin || m->searching)) {
+            base::nanos until = idle_since + (p.idle_gap < spin ? spin : spin / 10);
+            bool again = false;
+            do {
+                if (m->searching)
+                    if (task* t = steal(m, seen, now)) return found(t);
+                pause(seen);
+                now = base::now();
+                again = rt.global.size() != 0 || p.ring.size() != 0 || p.poll->has_work() ||
+                        p.attention.load(std::memory_order_relaxed) != 0 || rt.frozen_count.load(std::memory_order_relaxed) != 0 || p.wheel->next() <= now;
+            } while (!again && now < until);
+            if (again) continue;
+        } else if (m->searching) {
+            if (task* t = steal(m, seen, now)) return found(t);
+        }
+
+        if (!prepare_sleep(m, p)) {
+            idle_since = base::now(); // a ring of one is looked at twice before it is taken
+            ++futile;
+            if ((futile > 4 || !m->searching) && only_singles(rt)) {
+                nap(m, std::min(futile, 5u));
+                idle_since -= spin; // one look, and not a spin
+            } else if (!m->searching) {
+                ::sched_yield(); // another one searches, and will find it
+            }
+            continue;
+        }
+        futile = 0;
+        check_deadlock(rt);
+        p.poll_lock.lock();
+        m->polling = true;
+        int n = poll_once(p, p.wheel->next());
+        m->polling = false;
+        p.poll_lock.unlock();
+        slept(m, p);
+        wake_monitor(rt);
+        if (n > 1 && !p.alone && p.ring.size() > 1) published(rt);
+    }
+}
+
+/// Finds the next task for m, which holds a P; sleeps while there is none. Null: it holds no P any more.
+inline task* find_task(machine* m) {
+    runtime_state& rt = *m->rt;
+    for (unsigned passed_over = 0;; ++passed_over) {
+        task* t = find_any_task(m);
+        processor* p = m->p;
+        if (!t || !p || !(p->attention.load(std::memory_order_relaxed) & attention::capped)) [[likely]] return t;
+        // Enough tasks are frozen: one that has not started could become one more.
+        if (t->get_state() != task_state::fresh || (p->attention.load(std::memory_order_relaxed) & attention::stop))
+            return t;
+        rt.global.push(p->tokens, &t, 1);
+        if (passed_over > 64 && thaw_one(m, base::now())) return nullptr;
+    }
+}
+
+} // namespace mpg::sched

@@ -1,0 +1,119 @@
+// Where a machine whose own queues are empty looks: the global queue, the pollers, the other Ps.
+#pragma once
+
+#include <mpg/sched/switch.hpp>
+
+#include <algorithm>
+#include <vector>
+
+namespace mpg::sched {
+
+/// A share of the global queue; the first is returned, the rest goes to the ring.
+inline task* take_global(runtime_state& rt, processor& p) noexcept {
+    for (unsigned tries = 0; tries < 1000; ++tries) {
+        const std::size_t size = rt.global.size();
+        if (size == 0) break;
+        task* some[64];
+        std::size_t want = std::min<std::size_t>(size / rt.ps.size() + 1, 64);
+        std::size_t n = rt.global.pop(p.tokens, some, want);
+        if (n == 0) {
+            base::cpu_relax(); // not linearizable: what was counted will appear; but who pushes it may be held up
+            continue;
+        }
+        for (std::size_t i = 1; i < n; ++i) push_ring(p, some[i]);
+        return some[0];
+    }
+    return nullptr;
+}
+
+/// Under p's poll_lock.
+inline int poll_once(processor& p, base::nanos until) noexcept {
+    const int n = p.poll->poll(until);
+    bump(p.polls);
+    p.polled.store(p.polled.load(std::memory_order_relaxed) + static_cast<unsigned>(n), std::memory_order_relaxed);
+    return n;
+}
+
+/// Polls p's poller without waiting, unless another machine does. The caller need not hold p.
+inline int reap(machine* m, processor& p, base::nanos until = 0) noexcept {
+    if (!p.poll_lock.try_lock()) return 0;
+    m->polling = true;
+    int n = poll_once(p, until);
+    m->polling = false;
+    p.poll_lock.unlock();
+    return n;
+}
+
+/// What one who looks for work has seen of the other Ps.
+struct outlook {
+    std::vector<std::uint64_t> marks; // of rings of one, from the last look
+    unsigned moving = 0;              // looks in a row that met a ring of one, and another one than the time before
+};
+
+/// One look at the other Ps: their rings, due timers and completions. A single task is taken only if it has been lying
+/// since the last look, for its owner will mostly run or join it at once.
+inline task* steal(machine* m, outlook& seen, base::nanos now) noexcept {
+    bool moves = false;
+    runtime_state& rt = *m->rt;
+    processor& p = *m->p;
+    auto n = static_cast<std::uint32_t>(rt.ps.size());
+    std::uint32_t start = m->random.below(n);
+    for (std::uint32_t i = 0; i < n; ++i) {
+        processor& victim = *rt.ps[(start + i) % n];
+        if (&victim == &p) continue;
+        if (std::uint32_t size = victim.ring.size()) {
+            const std::uint64_t mark = victim.ring.mark();
+            if (size > 1 || seen.marks[victim.index] == mark) {
+                task* some[run_queue::capacity];
+                std::uint32_t got = victim.ring.steal(some);
+                if (got != 0) {
+                    bump(p.steals);
+                    probe::steal(rt, p, victim, got);
+                    for (std::uint32_t k = 1; k < got; ++k) push_ring(p, some[k]);
+                    return some[0];
+                }
+            }
+            moves = true;
+            seen.marks[victim.index] = mark;
+        }
+        if (victim.wheel->next() <= now) victim.wheel->advance(now);
+        if (victim.poll->has_work()) reap(m, victim);
+        if (task* t = take_local(p)) return t;
+    }
+    seen.moving = moves ? seen.moving + 1 : 0;
+    return nullptr;
+}
+
+/// Between two looks. To look costs those who are looked at: so less and less often at one who runs his tasks himself.
+inline void pause(const outlook& seen) noexcept {
+    for (unsigned i = 8u << std::min(seen.moving, 5u); i != 0; --i) base::cpu_relax();
+}
+
+/// Is all that waits one task here and there, behind one that runs?
+inline bool only_singles(runtime_state& rt) noexcept {
+    if (rt.global.size() != 0 || rt.frozen_count.load(std::memory_order_relaxed) != 0) return false;
+    for (auto& p : rt.ps)
+        if (p->ring.size() > 1) return false;
+    return true;
+}
+
+/// A P whose owner always has one more task to run is no reason to watch it all the time, and none to sleep: a task that
+/// lies there for longer must be found. m looks again soon; it counts neither as idle nor as searching meanwhile.
+inline void nap(machine* m, unsigned longer) noexcept {
+    runtime_state& rt = *m->rt;
+    processor& p = *m->p;
+    if (m->searching) {
+        m->searching = false;
+        rt.searching.fetch_sub(1, std::memory_order_seq_cst);
+    }
+    base::fence(std::memory_order_seq_cst); // pairs with: published, which may have left its work to us
+    if (!only_singles(rt)) return;
+    bump(p.tick); // the monitor need not wonder
+    p.poll_lock.lock();
+    m->polling = true;
+    poll_once(p, std::min(p.wheel->next(), base::now() + (base::nanos{25'000} << longer)));
+    m->polling = false;
+    p.poll_lock.unlock();
+}
+
+} // namespace mpg::sched
