@@ -168,6 +168,7 @@ set(MPG_HEADERS
     include/mpg/sched/options.hpp
     include/mpg/sched/overflow.hpp
     include/mpg/sched/poller.hpp
+    include/mpg/sched/precedence.hpp
     include/mpg/sched/preempt.hpp
     include/mpg/sched/probes.hpp
     include/mpg/sched/processor.hpp

@@ -99,6 +99,10 @@ TEST_P(preempt, those_who_compute_share_fairly) {
     EXPECT_GT(least->load() * 20, most->load()) << "least " << *least << ", most " << *most;
 }
 
+void work_a_little() {
+    for (int i = 0; i < 50'000; ++i) asm volatile("" ::: "memory");
+}
+
 /// CPU time of the calling thread. No task changes threads while it computes.
 std::chrono::nanoseconds thread_cpu() {
     ::timespec t{};
@@ -136,6 +140,105 @@ TEST_P(preempt, the_number_of_threads_stays_bounded) {
     EXPECT_LE(most, procs() * 8 + 64);
     EXPECT_GT(frozen, 0u);
     std::cout << "at most " << most << " threads, " << frozen << " of them frozen" << std::endl;
+}
+
+// Tasks that have not begun are many, and each will compute for longer than a slice. Who is woken meanwhile does not stand
+// behind all of them: it goes first at the latest at the second visit of each P to the scheduler.
+
+/// How many begin while wait(how many have begun) waits; it returns from which number on they count. fresh: they have not
+/// begun; else they all wait for a channel, as do five who then call first().
+template <class Wait, class First = void (*)()>
+unsigned begun_before(unsigned procs, unsigned hogs, bool fresh, Wait wait, First first = [] {}) {
+    std::atomic<unsigned> begun{0}, meanwhile{0};
+    mpg::options o;
+    o.procs = procs;
+    mpg::run(o, [&] {
+        std::atomic<bool> on{true};
+        mpg::wait_group ended;
+        mpg::chan<void> gate;
+        for (int i = 0; i < 5 && !fresh; ++i) ended.go([&] { gate.recv(), first(); });
+        for (unsigned i = 0; i < hogs; ++i) {
+            ended.go([&] {
+                if (!fresh) gate.recv();
+                ++begun;
+                spin(on);
+            });
+        }
+        if (!fresh) {
+            while (mpg::runtime::current()->stats().tasks_waiting < hogs + 5) mpg::yield();
+            gate.close();
+        }
+        const unsigned from = wait(begun);
+        meanwhile = begun.load() - from;
+        on = false;
+        ended.wait();
+    });
+    return meanwhile;
+}
+
+TEST_P(preempt, a_sleeper_goes_before_those_that_have_not_begun) {
+    const unsigned hogs = 30 * procs();
+    EXPECT_LT(begun_before(procs(), hogs, true, [](auto&) {
+        mpg::sleep_for(1ms);
+        return 0u;
+    }), hogs / 2);
+}
+
+TEST_P(preempt, each_of_several_sleepers_goes_before_those_that_a_channel_has_woken) {
+    const unsigned hogs = 30 * procs();
+    mpg::chan<void> slept(5);
+    EXPECT_LT(begun_before(procs(), hogs, false, [&](auto&) {
+        for (int i = 0; i < 5; ++i) slept.recv();
+        return 0u;
+    }, [&] {
+        mpg::sleep_for(1ms);
+        slept.send();
+    }), hogs / 2);
+}
+
+TEST_P(preempt, who_is_woken_by_a_plain_thread_goes_before_those_that_have_not_begun) {
+    const unsigned hogs = 30 * procs();
+    EXPECT_LT(begun_before(procs(), hogs, true, [&](std::atomic<unsigned>& begun) {
+        mpg::chan<unsigned> c;
+        std::thread sender([&] { c.send(begun.load()); });
+        const unsigned from = c.recv().value();
+        sender.join(); // is about to end
+        return from;
+    }), hogs / 2);
+}
+
+// The other way round: those that have not begun have their turns although somebody is always woken.
+TEST_P(preempt, who_has_not_begun_begins_beside_more_hogs_than_may_be_frozen) {
+    std::atomic<bool> on{true};
+    run([&] {
+        mpg::wait_group ended;
+        for (unsigned i = 0; i < 12 * procs(); ++i) ended.go([&] { spin(on); });
+        EXPECT_TRUE(mpg::test::eventually([&] { return mpg::runtime::current()->stats().tasks_frozen >= 8 * procs(); }));
+        for (int i = 0; i < 3; ++i) mpg::spawn([] {}).join();
+        on = false;
+        ended.wait();
+    });
+}
+
+TEST_P(preempt, who_has_not_begun_begins_beside_those_that_are_woken_again_and_again) {
+    std::atomic<bool> on{true};
+    run([&] {
+        mpg::wait_group ended;
+        for (unsigned i = 0; i < 4 * procs(); ++i) {
+            ended.go([&] {
+                while (on) {
+                    mpg::sleep_for(1us);
+                    for (const auto begin = thread_cpu(); thread_cpu() - begin < 8ms;) work_a_little();
+                }
+            });
+        }
+        mpg::sleep_for(1ms);
+        std::atomic<unsigned> done{0};
+        for (unsigned i = 0; i < 4 * procs(); ++i) ended.go([&] { ++done; });
+        while (done != 4 * procs()) mpg::sleep_for(5ms);
+        on = false;
+        ended.wait();
+    });
 }
 
 long voluntary_switches() {
@@ -268,10 +371,6 @@ template <class F> void frozen_within(unsigned procs, F f) {
         return mpg::runtime::current()->stats();
     });
     EXPECT_GT(stats.preemptions, 50u);
-}
-
-void work_a_little() {
-    for (int i = 0; i < 50'000; ++i) asm volatile("" ::: "memory");
 }
 
 TEST_P(preempt, in_a_catch_block) {

@@ -89,7 +89,7 @@ struct operation : base::list_hook {
     void finish(outcome r) noexcept {
         sched::task* t = who;
         result = r;
-        sched::ready_later(t);
+        sched::ready_by_world(t);
     }
 
     static constexpr std::uint32_t armed = 1, kicked = 2;

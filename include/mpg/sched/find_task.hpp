@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mpg/sched/look_around.hpp>
+#include <mpg/sched/precedence.hpp>
 #include <mpg/sched/preempt.hpp>
 
 namespace mpg::sched {
@@ -21,6 +22,22 @@ inline void end_chain(processor& p, base::nanos now) noexcept {
         p.runnext.store(nullptr, std::memory_order_relaxed);
         push_ring(p, t);
     }
+}
+
+/// The scheduler has not been visited for long. The task that goes before the frozen ones, too; null: none does.
+MPG_NOINLINE inline task* after_long(machine* m, processor& p) noexcept {
+    runtime_state& rt = *m->rt;
+    reap(m, p);
+    task* some[32];
+    for (std::size_t n = rt.global.pop_foreign(some, 32), i = 0; i < n; ++i) {
+        some[i]->by_world = some[i]->get_state() != task_state::fresh;
+        push_ring(p, some[i]);
+    }
+    if (p.ring.size() == 0) return nullptr;
+    p.others_turn = !p.others_turn;
+    if (!put_in_order(p, p.others_turn)) return nullptr;
+    bump(p.slices);
+    return p.ring.pop(p.alone);
 }
 
 /// The next task for m, which holds a P, of any kind; sleeps while there is none. Null: it holds no P any more.
@@ -51,6 +68,8 @@ inline task* find_any_task(machine* m) {
         base::nanos now = base::now();
         p.clock.store(now, std::memory_order_relaxed);
         if (p.wheel->next() <= now) p.wheel->advance(now);
+        if (now - std::exchange(p.visited, now) >= slow_visit) [[unlikely]]
+            if (task* t = after_long(m, p)) return found(t);
         if ((p.attention.load(std::memory_order_relaxed) & attention::capped) &&
             rt.frozen_count.load(std::memory_order_relaxed) < rt.frozen_most)
             p.attention.fetch_and(~attention::capped, std::memory_order_relaxed);
@@ -126,9 +145,28 @@ inline task* find_any_task(machine* m) {
         m->polling = false;
         p.poll_lock.unlock();
         slept(m, p);
+        p.visited = base::never;
         wake_monitor(rt);
         if (n > 1 && !p.alone && p.ring.size() > 1) published(rt);
     }
+}
+
+/// Enough tasks are frozen: one that has not begun could become one more, and when too many are, one that a task has woken,
+/// too. Lest these starve behind hogs that never end, P lets them in now and then, and goes on until another one is frozen:
+/// the seldomer, the more are frozen already, so that there is an end to the number of threads. Owner of p.
+inline bool may_start(runtime_state& rt, processor& p, task& t) noexcept {
+    const std::uint32_t frozen = rt.frozen_count.load(std::memory_order_relaxed);
+    const bool fresh = t.get_state() == task_state::fresh;
+    if (!fresh && (t.by_world || frozen < rt.frozen_most + frozen_reserve)) {
+        t.by_world = false;
+        return true;
+    }
+    const base::nanos now = p.clock.load(std::memory_order_relaxed);
+    const std::uint32_t beyond = frozen < rt.frozen_most ? 0 : frozen - rt.frozen_most;
+    if (now - p.admitted < (8 * rt.slice) << std::min(beyond / 16, 16u)) return false;
+    p.admitted = now;
+    p.attention.fetch_and(~attention::capped, std::memory_order_relaxed);
+    return true;
 }
 
 /// Finds the next task for m, which holds a P; sleeps while there is none. Null: it holds no P any more.
@@ -138,9 +176,8 @@ inline task* find_task(machine* m) {
         task* t = find_any_task(m);
         processor* p = m->p;
         if (!t || !p || !(p->attention.load(std::memory_order_relaxed) & attention::capped)) [[likely]] return t;
-        // Enough tasks are frozen: one that has not started could become one more.
-        if (t->get_state() != task_state::fresh || (p->attention.load(std::memory_order_relaxed) & attention::stop))
-            return t;
+        if (p->attention.load(std::memory_order_relaxed) & attention::stop) return t;
+        if (may_start(rt, *p, *t)) return t;
         rt.global.push(p->tokens, &t, 1);
         if (passed_over > 64 && thaw_one(m, base::now())) return nullptr;
     }

@@ -50,7 +50,21 @@ class global_queue {
         std::lock_guard hold(foreign_lock_);
         count_.fetch_add(1, std::memory_order_seq_cst);
         if (!queue_.enqueue(foreign_, t)) no_memory("the queue of runnable tasks");
+        foreign_came_.store(true, std::memory_order_relaxed);
     }
+    /// As pop, of those only that push(task*) has brought.
+    std::size_t pop_foreign(task** out, std::size_t most) noexcept {
+        if (!foreign_came() || size() == 0) return 0;
+        foreign_came_.store(false, std::memory_order_relaxed);
+        overlook_reads(true);
+        std::size_t n = queue_.try_dequeue_bulk_from_producer(foreign_, out, most);
+        overlook_reads(false);
+        if (n != 0) count_.fetch_sub(n, std::memory_order_seq_cst);
+        if (n == most) foreign_came_.store(true, std::memory_order_relaxed);
+        return n;
+    }
+    /// A hint: may there be such?
+    bool foreign_came() const noexcept { return foreign_came_.load(std::memory_order_relaxed); }
     /// Takes up to most. 0 although size() > 0 is possible: try again.
     std::size_t pop(tokens& of, task** out, std::size_t most) noexcept {
         if (size() == 0) return 0;
@@ -73,6 +87,7 @@ class global_queue {
     queue queue_;
     base::spinlock foreign_lock_; // guards foreign_
     moodycamel::ProducerToken foreign_;
+    base::atomic<bool> foreign_came_{false};
 };
 
 } // namespace mpg::sched

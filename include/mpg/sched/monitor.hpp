@@ -71,8 +71,10 @@ class monitor {
             } else {
                 idle_since = 0;
                 next_ = base::never;
-                bool found = look(now);
-                pause = found ? least : std::min({pause * 2, most(), std::max(next_ - now, least)});
+                froze_ = false;
+                const bool found = look(now);
+                // Who follows a frozen one mostly computes as well; nothing is gained by looking at once.
+                pause = found ? least : std::max(least, std::min({froze_ ? rt_.slice / 8 : pause * 2, most(), next_ - now}));
             }
             futex_wait(rt_.monitor_word, monitor_awake, now + pause);
         }
@@ -90,8 +92,6 @@ class monitor {
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
     static constexpr base::nanos stands_still = 1'000'000, spare_arrives = 200'000;
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
-    // Tasks that have run before may be frozen beyond frozen_most; of these many, most turns go to frozen ones.
-    static constexpr std::uint32_t frozen_reserve = 40;
 
     /// What was seen of a P.
     struct sight {
@@ -103,6 +103,7 @@ class monitor {
         base::nanos clock = -1;      // of the thread, at the last look without /proc
         base::nanos clock_since = 0; // since when that stands
         bool stalled = false;        // that its thread waits is known to be a stall
+        unsigned turns = 0;          // of a P's slices that have ended while too many were frozen
     };
 
     base::nanos most() const noexcept {
@@ -195,7 +196,7 @@ class monitor {
             next_ = std::min(next_, now + std::max(rt_.slice / 2 - used, rt_.slice / 8));
             return false;
         }
-        return freeze(*m, tick, ordinary, now);
+        return freeze(p, *m, s, tick, ordinary, now);
     }
 
     // ---- stalls
@@ -343,7 +344,7 @@ class monitor {
         return false;
     }
 
-    bool freeze(machine& m, std::uint32_t tick, bool ordinary, base::nanos now) {
+    bool freeze(processor& p, machine& m, sight& s, std::uint32_t tick, bool ordinary, base::nanos now) {
         // Asked before; it stood in the runtime, or blocks the signal. acquire: pairs with freeze_here, which took it.
         if (m.relief.load(std::memory_order_acquire)) {
             next_ = std::min(next_, now + std::max(rt_.slice / 8, least));
@@ -354,20 +355,24 @@ class monitor {
         const bool capped = frozen >= rt_.frozen_most;
         const bool full = frozen >= rt_.frozen_most + frozen_reserve;
         machine* relief = nullptr;
-        if (frozen != 0 && (!ordinary || (full && ++rotations_ % 8 != 0))) relief = reserve_frozen(rt_);
+        if (frozen != 0 && (!ordinary || (full && ++s.turns % (awaited(p, now) ? 2 : 8) != 0))) relief = reserve_frozen(rt_);
         if (!relief) relief = take_spare(rt_);
         if (!relief && frozen == 0) {
             if (const int refused = ensure_spare(rt_)) return no_thread(refused, now);
             relief = take_spare(rt_);
         }
+        // A frozen one would not look who waits; but a spare one may never come.
+        if (!relief && awaited(p, now) && now - s.since < 3 * rt_.slice) return not_yet(now);
         if (!relief) relief = reserve_frozen(rt_);
         if (!relief) return not_yet(now);
         if (capped)
-            for (auto& p : rt_.ps) p->attention.fetch_or(attention::capped, std::memory_order_relaxed);
+            for (auto& q : rt_.ps) q->attention.fetch_or(attention::capped, std::memory_order_relaxed);
         m.relief_tick.store(tick, std::memory_order_relaxed);
         m.relief.store(relief, std::memory_order_release); // pairs with: freeze_here
         asked_.push_back(&m);
-        return signal(m);
+        signal(m);
+        froze_ = true;
+        return false;
     }
     bool signal(machine& m) noexcept {
         ::syscall(SYS_tgkill, ::getpid(), m.tid.load(std::memory_order_relaxed), preempt_signal);
@@ -426,8 +431,8 @@ class monitor {
     std::vector<lost> lost_;
     std::vector<machine*> asked_;
     base::nanos next_ = base::never; // when the next look is due for what this one has seen
+    bool froze_ = false;             // this look has asked one to freeze
     bool held_up_ = false;           // a P stands, and work waits
-    unsigned rotations_ = 0;
     bool warned_ = false;
 };
 

@@ -38,6 +38,9 @@ namespace mpg::sched {
 
 int ensure_spare(runtime_state& rt) noexcept;
 
+/// Tasks that have run before may be frozen beyond frozen_most; from so many on most turns go to frozen ones.
+inline constexpr std::uint32_t frozen_reserve = 40;
+
 // ---- the queue
 
 inline void push_frozen(runtime_state& rt, machine* m, bool front = false) noexcept {
@@ -150,6 +153,7 @@ MPG_NOINLINE inline void came_back(machine& m) noexcept {
 /// Where its stack stands, for dumps; before anybody can thaw it.
 inline void stand_still(machine& m, task& t, const void* context) noexcept {
     t.set_state(task_state::frozen);
+    t.by_world = false; // who computes for so long does not go first
     stamp(&m, &t);
     m.frozen_at.store(context, std::memory_order_relaxed);
 }

@@ -71,7 +71,7 @@ inline void ready(task* t) noexcept {
     }
 }
 
-inline void ready_later(task* t) noexcept {
+MPG_ALWAYS_INLINE void ready_in_ring(task* t, bool by_world) noexcept {
     if (t->is_thread() || t->blocking != 0) [[unlikely]] return ready_elsewhere(t);
     runtime_section here;
     runtime_state& rt = *t->rt;
@@ -80,8 +80,14 @@ inline void ready_later(task* t) noexcept {
     probe::task_ready(*t);
     sample_ready(p, *t, true);
     if (!p) [[unlikely]] return inject(rt, t);
+    if (by_world) {
+        t->by_world = true;
+        p->by_world.store(true, std::memory_order_relaxed);
+    }
     push_ring(*p, t);
     if (!p->alone && !here.m->polling) published(rt);
 }
+inline void ready_later(task* t) noexcept { ready_in_ring(t, false); }
+inline void ready_by_world(task* t) noexcept { ready_in_ring(t, true); }
 
 } // namespace mpg::sched

@@ -78,7 +78,9 @@ struct alignas(base::cache_line) task {
     std::uint8_t blocking = 0;           // depth of blocking(); the task's own
     std::uint8_t no_suspend = 0;         // depth of no_suspend; the task's own
     bool on_heap = false;                // the closure; its address then stands in storage
-    bool unwound_done = false;           // it ends because of unwound, which is no swallowing
+    // Never written at once: the one by the task itself, the other while it is at rest.
+    bool unwound_done : 1 = false;       // it ends because of unwound, which is no swallowing
+    bool by_world : 1 = false;           // ready_by_world has woken it; who has it on the way to its P
     std::uint8_t swallowed = 0;          // how often it has swallowed unwound
     machine* bound = nullptr;            // thread_lock: the only machine that may run it
 

@@ -224,7 +224,7 @@ class timer_wheel {
         armed_ -= static_cast<std::size_t>(n);
         firing_thread_ = this_thread();
         lock_.unlock();
-        for (int i = 0; i != n; ++i) ready_later(woken[i]);
+        for (int i = 0; i != n; ++i) ready_by_world(woken[i]);
         lock_.lock();
         firing_ = nullptr;
         return n;

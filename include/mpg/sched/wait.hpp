@@ -86,6 +86,9 @@ void ready(task* t) noexcept;
 /// As ready, but to the back of the queue: for wakers that wake many (close, broadcast, completions).
 void ready_later(task* t) noexcept;
 
+/// As ready_later, for who has waited for the clock or for I/O: where tasks compute it goes first (precedence.hpp).
+void ready_by_world(task* t) noexcept;
+
 /// Can somebody else run while the caller spins? Not another task where there is one P.
 bool others_run() noexcept;
 
