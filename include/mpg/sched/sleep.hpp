@@ -53,7 +53,8 @@ inline void sleep_for(base::any_duration d) {
     yield();
 }
 
-/// As sleep_for, until t; goes on at once when t is over, but yields now and then. t may be of another clock: then until that one has come to t, however it is set meanwhile.
+/// As sleep_for, until t; goes on at once when t is over, but yields now and then. t may be of another clock: then until
+/// that one has come to t, however it is set meanwhile.
 template <class Clock, class Duration> void sleep_until(std::chrono::time_point<Clock, Duration> t) {
     if constexpr (std::is_same_v<Clock, clock>)
         sched::sleep_until(base::any_duration(t.time_since_epoch()).value.count());
