@@ -174,10 +174,9 @@ TEST_P(bad_link, shutdown_loses_no_accepted_request) {
         live_server s;
         std::atomic<int> handled{0}, answered{0};
         s->handle("POST /", [&](request& req, response& res) {
-            auto body = req.body().read_all();
-            if (!body) return;
             ++handled;
-            (void)res.write(*body);
+            const auto body = req.body().read_all(); // of which the most is still to come
+            (void)res.write(body.value_or(""));
         });
         s.start();
         mpg::http::client c;
@@ -185,7 +184,7 @@ TEST_P(bad_link, shutdown_loses_no_accepted_request) {
         mpg::wait_group ended;
         for (unsigned k = 0; k < 8; ++k)
             ended.go([&, k] {
-                const std::string body = noise(k, 4'000 * k);
+                const std::string body = noise(k, 40'000 + 4'000 * k);
                 while (post(c, s, body) == body) {
                     ++answered;
                     (void)busy.try_send();
