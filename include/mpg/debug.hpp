@@ -32,3 +32,5 @@
 #include <mpg/debug/prove.hpp>
 #include <mpg/debug/reports.hpp>
 #include <mpg/debug/trace.hpp>
+#include <mpg/io/drivers.hpp>
+#include <mpg/sched/whole.hpp>

@@ -26,3 +26,4 @@
 #include <mpg/http/response.hpp>
 #include <mpg/http/server.hpp>
 #include <mpg/http/status.hpp>
+#include <mpg/sched/whole.hpp>

@@ -9,3 +9,4 @@
 #include <mpg/io/drivers.hpp>
 #include <mpg/io/file.hpp>
 #include <mpg/io/result.hpp>
+#include <mpg/sched/whole.hpp>

@@ -21,3 +21,4 @@
 #include <mpg/net/udp.hpp>
 #include <mpg/net/unix.hpp>
 #include <mpg/net/unix_packet.hpp>
+#include <mpg/sched/whole.hpp>

@@ -8,3 +8,4 @@
 
 #include <mpg/cancel/runtime.hpp>
 #include <mpg/io/drivers.hpp>
+#include <mpg/sched/whole.hpp>

@@ -5,5 +5,6 @@
 #pragma once
 
 #include <mpg/io/signal.hpp>
+#include <mpg/sched/whole.hpp>
 
 #include <csignal>

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <mpg/net.hpp>
+#include <mpg/sched/whole.hpp>
 #include <mpg/tls/certificate.hpp>
 #include <mpg/tls/config.hpp>
 #include <mpg/tls/error.hpp>
