@@ -21,17 +21,18 @@ inline void sleep_to(base::nanos deadline) {
         return;
     }
     s.deadline = deadline;
-    // Armed by commit: it cannot fire before the registers are saved. On a plain machine arm does not throw.
+    // Armed by commit: it cannot fire before the registers are saved. On a plain machine arm does not throw. A stop may
+    // come first, when the machine is a locked one, which has no P by then: so it looks at nothing that arm writes but
+    // under the wheel's lock, and finds that it comes too early.
     static constexpr park_ops ops{wait_reason::sleep,
                                   [](void* arg) noexcept {
                                       auto* n = static_cast<timer_node*>(arg);
                                       arm(*n, n->deadline);
                                   },
-                                  [](void* arg) noexcept { // for ever: nothing was armed, and nobody else wakes it
-                                      auto* n = static_cast<timer_node*>(arg);
-                                      return n->deadline == base::never || disarm(*n);
-                                  }};
-    park(ops, &s); // fired, or disarmed
+                                  [](void* arg) noexcept { return disarm(*static_cast<timer_node*>(arg)); }};
+    static constexpr park_ops for_ever{wait_reason::sleep, [](void*) noexcept {}, // nothing is armed, and nobody else wakes it
+                                       [](void*) noexcept { return true; }};
+    park(deadline == base::never ? for_ever : ops, &s); // fired, or disarmed
     suspension_point();
 }
 
