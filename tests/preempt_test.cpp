@@ -145,28 +145,19 @@ TEST_P(preempt, the_number_of_threads_stays_bounded) {
 // Tasks that have not begun are many, and each will compute for longer than a slice. Who is woken meanwhile does not stand
 // behind all of them: it goes first at the latest at the second visit of each P to the scheduler.
 
-/// How many begin while wait(how many have begun) waits; it returns from which number on they count. fresh: they have not
-/// begun; else they all wait for a channel, as do five who then call first().
-template <class Wait, class First = void (*)()>
-unsigned begun_before(unsigned procs, unsigned hogs, bool fresh, Wait wait, First first = [] {}) {
+/// How many begin while wait(how many have begun) waits; it returns from which number on they count.
+template <class Wait> unsigned begun_before(unsigned procs, unsigned hogs, Wait wait) {
     std::atomic<unsigned> begun{0}, meanwhile{0};
     mpg::options o;
     o.procs = procs;
     mpg::run(o, [&] {
         std::atomic<bool> on{true};
         mpg::wait_group ended;
-        mpg::chan<void> gate;
-        for (int i = 0; i < 5 && !fresh; ++i) ended.go([&] { gate.recv(), first(); });
         for (unsigned i = 0; i < hogs; ++i) {
             ended.go([&] {
-                if (!fresh) gate.recv();
                 ++begun;
                 spin(on);
             });
-        }
-        if (!fresh) {
-            while (mpg::runtime::current()->stats().tasks_waiting < hogs + 5) mpg::yield();
-            gate.close();
         }
         const unsigned from = wait(begun);
         meanwhile = begun.load() - from;
@@ -178,27 +169,15 @@ unsigned begun_before(unsigned procs, unsigned hogs, bool fresh, Wait wait, Firs
 
 TEST_P(preempt, a_sleeper_goes_before_those_that_have_not_begun) {
     const unsigned hogs = 30 * procs();
-    EXPECT_LT(begun_before(procs(), hogs, true, [](auto&) {
+    EXPECT_LT(begun_before(procs(), hogs, [](auto&) {
         mpg::sleep_for(1ms);
         return 0u;
-    }), hogs / 2);
-}
-
-TEST_P(preempt, each_of_several_sleepers_goes_before_those_that_a_channel_has_woken) {
-    const unsigned hogs = 30 * procs();
-    mpg::chan<void> slept(5);
-    EXPECT_LT(begun_before(procs(), hogs, false, [&](auto&) {
-        for (int i = 0; i < 5; ++i) slept.recv();
-        return 0u;
-    }, [&] {
-        mpg::sleep_for(1ms);
-        slept.send();
     }), hogs / 2);
 }
 
 TEST_P(preempt, who_is_woken_by_a_plain_thread_goes_before_those_that_have_not_begun) {
     const unsigned hogs = 30 * procs();
-    EXPECT_LT(begun_before(procs(), hogs, true, [&](std::atomic<unsigned>& begun) {
+    EXPECT_LT(begun_before(procs(), hogs, [&](std::atomic<unsigned>& begun) {
         mpg::chan<unsigned> c;
         std::thread sender([&] { c.send(begun.load()); });
         const unsigned from = c.recv().value();
