@@ -422,6 +422,32 @@ TEST_P(refused, guards_that_need_no_mapping) {
     EXPECT_NE(child.err.find(" stack overflow"), std::string::npos) << child;
 }
 
+// So many that stacks are made ready several at a time; each has its guard.
+void overrun_the_last_of_many() {
+    mpg::run(with(1), [] {
+        mpg::chan<void> never;
+        mpg::wait_group ended;
+        for (int i = 0; i < 500; ++i) mpg::go([never] { never.recv(); });
+        ended.go([] {
+            mpg::yield();
+            volatile char* at = static_cast<char*>(__builtin_alloca(257 << 10));
+            for (std::size_t i = 257 << 10; i > 0; i -= 1 << 10) at[i - 1] = 1;
+        });
+        ended.wait();
+    });
+}
+
+TEST_P(refused, guards_of_several_stacks_in_one_call) {
+    for (int advice : {0, 102, 23}) { // neither, MADV_GUARD_INSTALL, MADV_POPULATE_WRITE
+        auto child = mpg::test::run_in_child([&] {
+            if (advice != 0) refuse(SYS_process_madvise, GetParam(), 3, static_cast<unsigned>(advice));
+            overrun_the_last_of_many();
+        });
+        EXPECT_EQ(child.signal, SIGSEGV) << child;
+        EXPECT_NE(child.err.find(" stack overflow"), std::string::npos) << child;
+    }
+}
+
 TEST_P(refused, all_guards) {
     auto child = passes([] {
         refuse(SYS_madvise, GetParam(), 2, 102);

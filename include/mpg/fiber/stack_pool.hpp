@@ -21,6 +21,8 @@
 #include <fcntl.h>
 #include <mutex>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <vector>
 
@@ -93,11 +95,8 @@ class stack_pool {
                     return 1;
                 }
             }
-            std::size_t made = 0;
-            for (; made < n && install_guard(first + made * slot_); ++made) {
-                out[n - 1 - made] = first + made * slot_;
-                touch(first + made * slot_);
-            }
+            const std::size_t made = make_ready(first, n);
+            for (std::size_t i = 0; i < made; ++i) out[n - 1 - i] = first + i * slot_;
             if (made == n) return n;
             std::lock_guard hold(lock_);
             kind_ = std::max(kind_, guard_kind::protect); // an older kernel, a filter, or locked memory
@@ -189,6 +188,9 @@ class stack_pool {
         std::size_t bytes;
     };
 
+    static constexpr int guard_install = 102; // MADV_GUARD_INSTALL, Linux 6.13
+    static constexpr int populate_write = 23; // MADV_POPULATE_WRITE, Linux 5.14
+
     static constexpr std::size_t round_up(std::size_t n) noexcept { return (n + page - 1) / page * page; }
 
     static std::size_t map_budget() noexcept {
@@ -257,10 +259,32 @@ class stack_pool {
         *static_cast<volatile char*>(stack + slot_ - 1) = 0;
 #endif
     }
-    // Without the lock.
-    bool install_guard(char* stack) const noexcept {
-        constexpr int guard_install = 102; // MADV_GUARD_INSTALL, Linux 6.13
-        return ::madvise(stack, guard_, guard_install) == 0;
+    // Guards n slots that stand side by side and touches their tops; how many got a guard. Without the lock. One call for
+    // each of the two instead of a call and a fault for each slot: that spares a quarter of program/create_1m. Where the
+    // system does not know or allow it, one after the other.
+    std::size_t make_ready(char* first, std::size_t n) const noexcept {
+        std::size_t made = n > 1 ? advise_all(first, guard_, n, guard_install) : 0;
+        while (made < n && ::madvise(first + made * slot_, guard_, guard_install) == 0) ++made;
+#if !defined(MPG_ASAN) // as touch
+        std::size_t touched = made > 1 ? advise_all(first + slot_ - page, page, made, populate_write) : 0;
+        for (; touched < made; ++touched) touch(first + touched * slot_);
+#endif
+        return made;
+    }
+    // The same advice for `bytes` at the same place in each of n slots; how many have taken it.
+    std::size_t advise_all(char* at, std::size_t bytes, std::size_t n, int advice) const noexcept {
+#if defined(SYS_process_madvise)
+        if (!several_at_once_) return 0;
+        constexpr std::size_t most = 32;
+        constexpr int ourselves = -10000; // PIDFD_SELF_THREAD, Linux 6.14; EBADF before
+        ::iovec places[most];
+        n = std::min(n, most);
+        for (std::size_t i = 0; i < n; ++i) places[i] = {at + i * slot_, bytes};
+        const long advised = ::syscall(SYS_process_madvise, ourselves, places, n, advice, 0);
+        return advised > 0 ? static_cast<std::size_t>(advised) / bytes : 0;
+#else
+        return 0;
+#endif
     }
     // Under lock_, where guards cannot be installed.
     void guard(char* stack) noexcept {
@@ -288,6 +312,7 @@ class stack_pool {
     std::size_t trimmed_ = 0; // as many at the front of free_ have no pages
     guard_kind kind_;
     std::size_t protect_budget_;
+    const bool several_at_once_ = !base::under_valgrind(); // which does not know the call, and would say so
     std::size_t protected_ = 0;
     base::valgrind_stacks told_;
 };
