@@ -58,6 +58,7 @@ set(MPG_HEADERS
     include/mpg/debug/on_signal.hpp
     include/mpg/debug/own_stack.hpp
     include/mpg/debug/profile.hpp
+    include/mpg/debug/profile_page.hpp
     include/mpg/debug/prove.hpp
     include/mpg/debug/proven.hpp
     include/mpg/debug/reachable.hpp

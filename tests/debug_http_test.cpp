@@ -57,6 +57,10 @@ std::string pprof(const std::string& arguments, int& rc) {
     (void)c.recv();
     asm volatile("");
 }
+[[gnu::noinline]] void parked_there(mpg::chan<void>& c) {
+    (void)c.recv();
+    asm volatile("nop"); // so that it is another function than parked_here
+}
 /// A task that waits on a channel that nobody else knows.
 [[gnu::noinline]] void loses_a_channel() {
     mpg::chan<int> c;
@@ -109,7 +113,7 @@ std::array<std::int64_t, 4> heap_of(const char* function) {
     std::array<std::int64_t, 4> sum{};
     auto* from = mpg::debug::detail::heap_profiler::get();
     if (!from) return sum;
-    const mpg::debug::profile p = mpg::debug::detail::heap_profile(*from, from->take());
+    const mpg::debug::profile p = mpg::debug::detail::heap_profile(*from);
     (void)mpg::debug::detail::with_symbols([&](mpg::debug::detail::symbolizer& symbols) {
         for (const auto& s : p.samples) {
             if (s.stack.empty() || symbols.at(s.stack.front()).back().function.find(function) == std::string::npos) continue;
@@ -264,7 +268,7 @@ TEST_P(named_channels, count_what_goes_in) {
 }
 
 struct debug_pages : ::testing::Test {
-    // A server with the pages, and some tasks to look at. f(http_peer&).
+    // A server with the pages, and some tasks to look at. f(http_peer&), or f(http_peer&, live_server&).
     template <class F> void with_server(F f) {
         mpg::test::run_with_procs(4, [&] {
             mpg::test::live_server server;
@@ -274,7 +278,10 @@ struct debug_pages : ::testing::Test {
             mpg::wait_group g;
             for (int i = 0; i < 7; ++i) g.go([&] { parked_here(never); });
             auto peer = server.connect();
-            f(peer);
+            if constexpr (std::is_invocable_v<F, mpg::test::http_peer&>)
+                f(peer);
+            else
+                f(peer, server);
             never.close();
             g.wait();
             peer.close();
@@ -378,8 +385,8 @@ void await_waiting(mpg::sched::wait_reason why, std::ptrdiff_t n) {
     m.unlock();
     asm volatile("");
 }
-/// Waits and contention of known shape; n of each.
-void contend(int n) {
+/// Waits and contention of known shape; n of each. others: tasks that wait to receive anyway.
+void contend(int n, std::ptrdiff_t others) {
     mpg::chan<int> c;
     mpg::mutex m;
     for (int i = 0; i < n; ++i) {
@@ -388,7 +395,7 @@ void contend(int n) {
         m.lock();
         g.go([&] { wants_it(m); });
         await_waiting(mpg::sched::wait_reason::mutex, 1);
-        await_waiting(mpg::sched::wait_reason::chan_recv, 7 + 1); // with_server's, and ours
+        await_waiting(mpg::sched::wait_reason::chan_recv, others + 1);
         holds_here(m);
         c.send(1);
         g.wait();
@@ -397,14 +404,14 @@ void contend(int n) {
 
 TEST_F(debug_pages, block_and_mutex_profiles_open_in_pprof) {
     with_server([&](mpg::test::http_peer& peer) {
-        contend(1); // off: not seen
+        contend(1, 7); // off: not seen
         mpg::debug::set_block_profile_rate(1);
         EXPECT_EQ(mpg::debug::set_mutex_profile_fraction(1), 0);
-        contend(10);
+        contend(10, 7);
         mpg::debug::set_block_profile_rate(0);
         EXPECT_EQ(mpg::debug::set_mutex_profile_fraction(-1), 1);
         EXPECT_EQ(mpg::debug::set_mutex_profile_fraction(0), 1);
-        contend(1); // off again
+        contend(1, 7); // off again
 
         struct {
             const char *page, *leaf, *not_there;
@@ -440,12 +447,6 @@ TEST_F(debug_pages, block_and_mutex_profiles_open_in_pprof) {
             EXPECT_NE(r.body.find(" 10 @ 0x"), std::string::npos) << r.body;
             top = pprof("-raw " + dir.keep("text", r.body), rc);
             EXPECT_EQ(rc, 0) << top;
-
-            // What comes within a second: nothing.
-            r = peer.get(std::string("/debug/pprof/") + page + "?seconds=1");
-            raw = pprof("-raw " + dir.keep("delta", r.body), rc);
-            EXPECT_EQ(rc, 0) << raw;
-            EXPECT_EQ(raw.find(leaf), std::string::npos) << raw;
         }
     });
 }
@@ -498,11 +499,139 @@ TEST_F(debug_pages, heap_profile_opens_in_pprof) {
             const std::string total = r.body.substr(0, r.body.find(" ["));
             EXPECT_NE(text.find("for " + total.substr(total.rfind(' ') + 1) + "B, 100%"), std::string::npos) << text; // not scaled
         }
-        // What comes within a second: nothing of theirs.
+    });
+}
+
+TEST_F(debug_pages, what_changes_within_seconds_opens_in_pprof) {
+    with_server([&](mpg::test::http_peer&, mpg::test::live_server& server) {
+        struct {
+            const char *page, *type, *wanted; // of pprof -raw
+            const char* not_there = "parked_here";
+            mpg::test::reply got{};
+        } pages[] = {{"goroutine", "goroutine/count", "parked_there"},
+                     {"threadcreate", "threadcreate/count", "threadcreate"},
+                     {"block", "contentions/count delay/nanoseconds", "waits_here", "holds_here"},
+                     {"mutex", "contentions/count delay/nanoseconds", "holds_here", "waits_here"},
+                     {"heap", "inuse_space/bytes", heap_is_profiled ? "allocates_64_kilobytes" : ""},
+                     {"allocs", "alloc_space/bytes", heap_is_profiled ? "allocates_64_kilobytes" : ""}};
+        mpg::debug::set_block_profile_rate(1);
+        (void)mpg::debug::set_mutex_profile_fraction(1);
+        contend(3, 7); // before: not seen
+        // Once more if all that happens here has taken longer than the pages look.
+        for (bool late = true; late;) {
+            std::atomic<int> answered{0}, asked{0};
+            mpg::chan<void> never, asks;
+            mpg::wait_group askers, parked;
+            for (auto& p : pages) {
+                if (!*p.wanted) continue;
+                ++asked;
+                askers.go([&] {
+                    auto peer = server.connect();
+                    p.got = peer.get(std::string("/debug/pprof/") + p.page + "?seconds=2");
+                    ++answered;
+                    peer.close();
+                });
+            }
+            await_waiting(mpg::sched::wait_reason::chan_recv, 7 + asked);
+            for (int i = 0; i < 5; ++i) parked.go([&] { parked_there(never); });
+            contend(2, 7 + asked + 5);
+            std::vector<std::unique_ptr<char[]>> kept;
+            for (int i = 0; i < 1000; ++i) kept.push_back(allocates_64_kilobytes());
+            late = answered > 0;
+            askers.wait();
+            never.close();
+            parked.wait();
+        }
+        mpg::debug::set_block_profile_rate(0);
+        (void)mpg::debug::set_mutex_profile_fraction(0);
+        for (const auto& p : pages) {
+            if (!*p.wanted) continue;
+            ASSERT_EQ(p.got.status, 200) << p.page << p.got.body;
+            EXPECT_EQ(p.got.field("Content-Disposition"), "attachment; filename=\"" + std::string(p.page) + "-delta\"");
+            const std::string file = dir.keep(p.page, p.got.body);
+            int rc = -1;
+            const std::string raw = pprof("-raw " + file, rc);
+            EXPECT_EQ(rc, 0) << raw;
+            EXPECT_NE(raw.find(p.type), std::string::npos) << raw;
+            EXPECT_NE(raw.find("Duration: 2."), std::string::npos) << raw;
+            EXPECT_NE(raw.find(p.wanted), std::string::npos) << p.page << raw;
+            EXPECT_EQ(raw.find(p.not_there), std::string::npos) << p.page << raw;
+        }
         int rc = -1;
-        const std::string delta = pprof("-top " + dir.keep("delta", peer.get("/debug/pprof/heap?seconds=1").body), rc);
-        EXPECT_EQ(rc, 0) << delta;
-        EXPECT_EQ(delta.find("allocates_64_kilobytes"), std::string::npos) << delta;
+        const std::string traces = pprof("-traces -focus=parked_there " + dir.keep("tasks", pages[0].got.body), rc);
+        EXPECT_NE(traces.find("         5   "), std::string::npos) << traces;
+        const std::string times = pprof("-traces -sample_index=contentions -focus=waits_here " + dir.keep("waits", pages[2].got.body), rc);
+        EXPECT_NE(times.find("         2   "), std::string::npos) << times;
+        if (!heap_is_profiled) return;
+        const std::string top = pprof("-top -unit=B -focus=allocates_64_kilobytes " + dir.keep("blocks", pages[4].got.body), rc);
+        const std::size_t at = top.find("sum%        cum   cum%\n");
+        ASSERT_NE(at, std::string::npos) << top;
+        const double bytes = std::stod(top.substr(at + 23)); // 120 samples are expected
+        EXPECT_TRUE(bytes > 32e6 && bytes < 128e6) << top;
+    });
+}
+
+TEST(profile_difference, keeps_what_has_changed) {
+    mpg::debug::profile before, after;
+    before.start = std::chrono::system_clock::time_point(1s);
+    after.start = std::chrono::system_clock::time_point(3s);
+    before.samples = {{{1, 2}, {5, 50}}, {{1}, {3, 30}}, {{7}, {1, 10}}};
+    after.samples = {{{1, 2}, {7, 70}}, {{7}, {1, 10}}, {{9}, {4, 40}}};
+    const mpg::debug::profile p = mpg::debug::detail::difference(after, before);
+    EXPECT_EQ(p.duration, 2s);
+    ASSERT_EQ(p.samples.size(), 3u);
+    using stack = mpg::debug::detail::call_stack;
+    using values = std::vector<std::int64_t>;
+    EXPECT_EQ(p.samples[0].stack, (stack{1, 2}));
+    EXPECT_EQ(p.samples[0].values, (values{2, 20}));
+    EXPECT_EQ(p.samples[1].stack, (stack{9}));
+    EXPECT_EQ(p.samples[1].values, (values{4, 40}));
+    EXPECT_EQ(p.samples[2].stack, (stack{1}));
+    EXPECT_EQ(p.samples[2].values, (values{-3, -30}));
+}
+
+// Those of Go's net/http/pprof, with its words.
+TEST_F(debug_pages, what_makes_no_sense_is_refused_as_go_does) {
+    with_server([&](mpg::test::http_peer& peer) {
+        const struct {
+            const char* path;
+            int status;
+            const char* says;
+        } cases[] = {
+            {"goroutine?seconds=x", 400, "invalid value for \"seconds\" - must be a positive integer\n"},
+            {"goroutine?seconds=1.5", 400, "invalid value for \"seconds\" - must be a positive integer\n"},
+            {"threadcreate?seconds=0", 400, "invalid value for \"seconds\" - must be a positive integer\n"},
+            {"block?seconds=-3", 400, "invalid value for \"seconds\" - must be a positive integer\n"},
+            {"mutex?seconds=99999999999999999999", 400, "invalid value for \"seconds\" - must be a positive integer\n"},
+            {"goroutine?seconds=1&debug=1", 400, "seconds and debug params are incompatible\n"},
+            {"threadcreate?debug=2&seconds=1", 400, "seconds and debug params are incompatible\n"},
+            {"nothing", 404, "Unknown profile\n"},
+            {"nothing?seconds=1", 404, "Unknown profile\n"},
+        };
+        for (const auto& c : cases) {
+            const mpg::test::reply r = peer.get(std::string("/debug/pprof/") + c.path);
+            EXPECT_EQ(r.status, c.status) << c.path;
+            EXPECT_EQ(r.body, c.says) << c.path;
+            EXPECT_EQ(r.field("X-Go-Pprof"), "1") << c.path;
+            EXPECT_EQ(r.field("Content-Type"), "text/plain; charset=utf-8") << c.path;
+        }
+        // An empty value is none.
+        EXPECT_EQ(peer.get("/debug/pprof/threadcreate?seconds=").field("Content-Disposition"), "attachment; filename=\"threadcreate\"");
+    });
+}
+
+// A time that the caller asks for is not cut short by the server's.
+TEST_F(debug_pages, may_look_longer_than_a_response_may_take) {
+    mpg::test::run_with_procs(4, [&] {
+        mpg::test::live_server server({.write_timeout = 1s});
+        mpg::debug::handlers(*server.operator->());
+        server.start();
+        auto peer = server.connect();
+        for (const char* page : {"goroutine", "profile"})
+            EXPECT_EQ(peer.get(std::string("/debug/pprof/") + page + "?seconds=1").status, 200) << page;
+        peer.close();
+        server->close();
+        EXPECT_EQ(server.served(), mpg::errc::server_closed);
     });
 }
 

@@ -138,22 +138,18 @@ class contention_profiler {
     shard shards_[shard_count];
 };
 
-/// after less before; empty: all of it.
-inline profile contention_profile(contention_profiler::kind k, const contention_profiler::counts& after,
-                                  const contention_profiler::counts& before = {}) {
+/// Since the process began.
+inline profile contention_profile(contention_profiler::kind k) {
+    contention_profiler& from = contention_profiler::instance();
     profile p;
     p.types = {{"contentions", "count"}, {"delay", "nanoseconds"}};
     p.period_type = {"contentions", "count"};
-    p.period = k == contention_profiler::mutex ? contention_profiler::instance().rate(k) : 1;
+    p.period = k == contention_profiler::mutex ? from.rate(k) : 1;
     p.start = std::chrono::system_clock::now();
-    for (const auto& [stack, n] : after) {
-        contention_profiler::count old;
-        if (auto it = before.find(stack); it != before.end()) old = it->second;
-        const double times = n.times - old.times, time = n.time - old.time;
-        if (times > 0) p.samples.push_back({stack, {static_cast<std::int64_t>(times + 0.5), static_cast<std::int64_t>(time)}});
-    }
+    for (const auto& [stack, n] : from.take(k))
+        p.samples.push_back({stack, {static_cast<std::int64_t>(n.times + 0.5), static_cast<std::int64_t>(n.time)}});
     std::sort(p.samples.begin(), p.samples.end(), [](const auto& a, const auto& b) { return a.values[1] > b.values[1]; });
-    if (auto n = contention_profiler::instance().lost()) p.comments.push_back(std::to_string(n) + " samples were lost");
+    if (auto n = from.lost()) p.comments.push_back(std::to_string(n) + " samples were lost");
     return p;
 }
 

@@ -6,14 +6,10 @@
 #include <mpg/debug/heap.hpp>
 #include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
+#include <mpg/debug/profile_page.hpp>
 #include <mpg/debug/task_profile.hpp>
 #include <mpg/debug/trace.hpp>
-#include <mpg/http/request.hpp>
-#include <mpg/http/response.hpp>
-#include <mpg/http/server.hpp>
-#include <mpg/sched/sleep.hpp>
 
-#include <charconv>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -27,62 +23,23 @@ namespace mpg::debug {
 
 namespace detail {
 
-inline long long number_in(http::request& req, std::string_view name, long long otherwise) {
-    std::optional<std::string> text = req.query(name);
-    long long n = otherwise;
-    if (text) std::from_chars(text->data(), text->data() + text->size(), n);
-    return n;
-}
-inline void plain(http::response& res, std::string_view text) {
-    res.header("Content-Type", "text/plain; charset=utf-8").header("X-Content-Type-Options", "nosniff");
-    (void)res.write(text);
-}
-inline void download(http::response& res, std::string_view name, std::string_view data) {
-    res.header("Content-Type", "application/octet-stream").header("X-Content-Type-Options", "nosniff");
-    res.header("Content-Disposition", "attachment; filename=\"" + std::string(name) + "\"");
-    (void)res.write(data);
+inline void serve_tasks(const http::server& server, http::request& req, http::response& res) {
+    snapshot shot;
+    serve_profile(
+        server, req, res, "goroutine",
+        [&] {
+            shot = take_snapshot();
+            return tasks_by_stack(shot);
+        },
+        [&](const profile& p, long long debug, symbolizer& s) { return debug == 1 ? grouped_text("goroutine", p, s) : full_text(shot, s); });
 }
 
-/// profile.proto, compressed. On another thread, for it asks libraries for names.
-inline std::string encoded(const profile& p) {
-    std::string out;
-    aside([&] {
-        on_a_thread([&] {
-            symbolizer symbols;
-            out = gzip(profile_writer(symbols).encode(p));
-        });
-    });
-    return out;
-}
-template <class F> std::string with_symbols(F f) {
-    std::string out;
-    aside([&] {
-        on_a_thread([&] {
-            symbolizer symbols;
-            out = f(symbols);
-        });
-    });
-    return out;
-}
-
-inline void serve_tasks(http::request& req, http::response& res) {
-    snapshot shot = take_snapshot();
-    switch (number_in(req, "debug", 0)) {
-    case 0: return download(res, "goroutine", encoded(tasks_by_stack(shot)));
-    case 1:
-        return plain(res, with_symbols([&](symbolizer& s) { return grouped_text("goroutine", tasks_by_stack(shot), s); }));
-    default: return plain(res, with_symbols([&](symbolizer& s) { return full_text(shot, s); }));
-    }
-}
-
-inline void serve_cpu(http::request& req, http::response& res) {
-    long long seconds = number_in(req, "seconds", 30);
+inline void serve_cpu(const http::server& server, http::request& req, http::response& res) {
+    long long seconds = number_in(req, "seconds").value_or(30);
     if (seconds <= 0) seconds = 30;
     cpu_profiler& p = cpu_profiler::instance();
-    if (!p.start()) {
-        res.status(500);
-        return plain(res, "Could not enable CPU profiling: cpu profiling already in use, or SIGPROF is taken\n");
-    }
+    if (!p.start())
+        return refuse(res, 500, "Could not enable CPU profiling: cpu profiling already in use, or SIGPROF is taken");
     struct stopper {
         cpu_profiler& p;
         profile result;
@@ -95,21 +52,23 @@ inline void serve_cpu(http::request& req, http::response& res) {
             if (!stopped) (void)p.stop();
         }
     } running{p, {}};
-    const time_point end = clock::now() + std::chrono::seconds(seconds);
-    const context& gone = req.ctx();
-    while (clock::now() < end && !gone.is_done()) {
-        sleep_for(std::chrono::milliseconds(50));
+    std::optional<unhurried> preparing(std::in_place, server, res);
+    const time_point end = clock::now() + at_most_years(static_cast<double>(seconds));
+    while (clock::now() < end) {
+        if (!wait_for_seconds(req, 0.05)) return;
         p.tick();
     }
-    profile result = running.stop();
-    if (!gone.is_done()) download(res, "profile", encoded(result));
+    const std::string answer = encoded(running.stop());
+    preparing.reset();
+    download(res, "profile", answer);
 }
 
 /// Chrome's and Perfetto's JSON, not Go's binary trace. Without seconds: what a recorder that is on has now, or else the
 /// next second.
-inline void serve_trace(http::request& req, http::response& res) {
-    long long seconds = number_in(req, "seconds", tracing() ? 0 : 1);
-    bool ours = !tracing();
+inline void serve_trace(const http::server& server, http::request& req, http::response& res) {
+    const bool ours = !tracing();
+    double seconds = number_in<double>(req, "seconds").value_or(0);
+    if (!(seconds > 0)) seconds = ours ? 1 : 0;
     if (ours) start_trace();
     struct stopper {
         bool on;
@@ -117,69 +76,56 @@ inline void serve_trace(http::request& req, http::response& res) {
             if (on) stop_trace();
         }
     } until{ours};
-    const time_point end = clock::now() + std::chrono::seconds(seconds);
-    const context& gone = req.ctx();
-    while (clock::now() < end && !gone.is_done()) sleep_for(std::chrono::milliseconds(50));
+    std::optional<unhurried> preparing(std::in_place, server, res);
+    if (seconds > 0 && !wait_for_seconds(req, seconds)) return;
     std::ostringstream os;
     write_trace(os);
+    preparing.reset();
     res.header("Content-Type", "application/json").header("Content-Disposition", "attachment; filename=\"trace.json\"");
     (void)res.write(os.str());
 }
 
-/// With `seconds`: what comes in that time, else since the process began.
-inline void serve_contention(http::request& req, http::response& res, contention_profiler::kind k) {
-    contention_profiler& p = contention_profiler::instance();
-    contention_profiler::counts before;
-    if (const long long seconds = number_in(req, "seconds", 0); seconds > 0) {
-        before = p.take(k);
-        if (req.ctx().done().recv_for(std::chrono::seconds(seconds)) == chan_status::closed) return;
-    }
-    const profile result = contention_profile(k, p.take(k), before);
-    if (number_in(req, "debug", 0) > 0)
-        return plain(res, with_symbols([&](symbolizer& s) {
-                         return contention_text(k == contention_profiler::mutex ? "mutex" : "contention",
-                                                k == contention_profiler::mutex ? p.rate(k) : 0, result, s);
-                     }));
-    download(res, k == contention_profiler::mutex ? "mutex" : "block", encoded(result));
+inline void serve_contention(const http::server& server, http::request& req, http::response& res, contention_profiler::kind k) {
+    const bool mutex = k == contention_profiler::mutex;
+    serve_profile(
+        server, req, res, mutex ? "mutex" : "block", [k] { return contention_profile(k); },
+        [&](const profile& p, long long, symbolizer& s) {
+            return contention_text(mutex ? "mutex" : "contention", mutex ? contention_profiler::instance().rate(k) : 0, p, s);
+        });
 }
 
-/// With `seconds`: what changes in that time, else since the process began. usual: the type that pprof shows.
-inline void serve_heap(http::request& req, http::response& res, const char* name, const char* usual) {
-    heap_profiler* p = heap_profiler::get();
-    if (!p) {
-        res.status(404);
-        return plain(res, "This program does not profile its heap: MPG_PROFILE_HEAP is in none of its source files\n");
-    }
-    heap_profiler::counts before;
-    if (const long long seconds = number_in(req, "seconds", 0); seconds > 0) {
-        before = p->take();
-        if (req.ctx().done().recv_for(std::chrono::seconds(seconds)) == chan_status::closed) return;
-    }
-    profile result = heap_profile(*p, p->take(), before);
-    result.usual_type = usual;
-    if (number_in(req, "debug", 0) > 0)
-        return plain(res, with_symbols([&](symbolizer& s) { return heap_text(result, s); }));
-    download(res, name, encoded(result));
+/// usual: the type that pprof shows.
+inline void serve_heap(const http::server& server, http::request& req, http::response& res, const char* name, const char* usual) {
+    heap_profiler* from = heap_profiler::get();
+    if (!from)
+        return refuse(res, 404, "This program does not profile its heap: MPG_PROFILE_HEAP is in none of its source files");
+    serve_profile(
+        server, req, res, name,
+        [&] {
+            profile p = heap_profile(*from);
+            p.usual_type = usual;
+            return p;
+        },
+        [](const profile& p, long long, symbolizer& s) { return heap_text(p, s); });
 }
 
 /// The machines that exist. Nobody knows where the first one's stack was when it asked for them, so there is one
 /// sample without a stack, as in Go since 1.9.
-inline void serve_threads(http::request& req, http::response& res) {
+inline profile threads_profile() {
     profile p;
     p.types = {{"threadcreate", "count"}};
     p.period_type = {"threadcreate", "count"};
     p.period = 1;
     p.start = std::chrono::system_clock::now();
     std::int64_t n = 0;
-    {
-        pinned runtimes;
-        for (sched::runtime_state* rt : runtimes) n += static_cast<std::int64_t>(static_cast<runtime*>(rt->owner)->stats().threads);
-    }
+    pinned runtimes;
+    for (sched::runtime_state* rt : runtimes) n += static_cast<std::int64_t>(static_cast<runtime*>(rt->owner)->stats().threads);
     p.samples.push_back({{}, {n}});
-    if (number_in(req, "debug", 0) > 0)
-        plain(res, with_symbols([&](symbolizer& s) { return grouped_text("threadcreate", p, s); }));
-    else
-        download(res, "threadcreate", encoded(p));
+    return p;
+}
+inline void serve_threads(const http::server& server, http::request& req, http::response& res) {
+    serve_profile(server, req, res, "threadcreate", threads_profile,
+                  [](const profile& p, long long, symbolizer& s) { return grouped_text("threadcreate", p, s); });
 }
 
 inline void serve_command_line(http::response& res) {
@@ -262,23 +208,25 @@ inline void handlers(http::server& server, std::string_view prefix = "/debug") {
         res.header("Content-Type", "text/html; charset=utf-8");
         (void)res.write(detail::index_page);
     });
-    at("goroutine", [](http::request& req, http::response& res) { detail::serve_tasks(req, res); });
-    at("profile", [](http::request& req, http::response& res) { detail::serve_cpu(req, res); });
-    at("trace", [](http::request& req, http::response& res) { detail::serve_trace(req, res); });
-    at("threadcreate", [](http::request& req, http::response& res) { detail::serve_threads(req, res); });
-    at("block", [](http::request& req, http::response& res) {
-        detail::serve_contention(req, res, detail::contention_profiler::block);
+    at("goroutine", [&server](http::request& req, http::response& res) { detail::serve_tasks(server, req, res); });
+    at("profile", [&server](http::request& req, http::response& res) { detail::serve_cpu(server, req, res); });
+    at("trace", [&server](http::request& req, http::response& res) { detail::serve_trace(server, req, res); });
+    at("threadcreate", [&server](http::request& req, http::response& res) { detail::serve_threads(server, req, res); });
+    at("block", [&server](http::request& req, http::response& res) {
+        detail::serve_contention(server, req, res, detail::contention_profiler::block);
     });
-    at("mutex", [](http::request& req, http::response& res) {
-        detail::serve_contention(req, res, detail::contention_profiler::mutex);
+    at("mutex", [&server](http::request& req, http::response& res) {
+        detail::serve_contention(server, req, res, detail::contention_profiler::mutex);
     });
-    at("heap", [](http::request& req, http::response& res) { detail::serve_heap(req, res, "heap", "inuse_space"); });
-    at("allocs", [](http::request& req, http::response& res) { detail::serve_heap(req, res, "allocs", "alloc_space"); });
+    at("heap", [&server](http::request& req, http::response& res) { detail::serve_heap(server, req, res, "heap", "inuse_space"); });
+    at("allocs", [&server](http::request& req, http::response& res) { detail::serve_heap(server, req, res, "allocs", "alloc_space"); });
     at("leaks", [](http::request& req, http::response& res) {
         std::ostringstream os;
-        report_leaks(os, std::chrono::seconds(detail::number_in(req, "seconds", 60)), detail::number_in(req, "prove", 0) > 0);
+        report_leaks(os, std::chrono::seconds(detail::number_in(req, "seconds").value_or(60)),
+                     detail::number_in(req, "prove").value_or(0) > 0);
         detail::plain(res, os.str());
     });
+    at("", [](http::request&, http::response& res) { detail::refuse(res, 404, "Unknown profile"); });
     at("cmdline", [](http::request&, http::response& res) { detail::serve_command_line(res); });
     at("symbol", [](http::request& req, http::response& res) { detail::serve_symbols(req, res); });
     server.handle("POST " + base + "symbol",

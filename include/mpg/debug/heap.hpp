@@ -268,9 +268,8 @@ MPG_ALWAYS_INLINE void heap_delete(void* p) noexcept {
     std::free(p);
 }
 
-/// What is in use, and all that was ever allocated; after less before.
-inline profile heap_profile(const heap_profiler& from, const heap_profiler::counts& after,
-                            const heap_profiler::counts& before = {}) {
+/// What is in use, and all that was ever allocated.
+inline profile heap_profile(heap_profiler& from) {
     profile p;
     p.types = {{"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"}};
     // So that a block counts for the function that wanted it.
@@ -280,14 +279,9 @@ inline profile heap_profile(const heap_profiler& from, const heap_profiler::coun
     p.period_type = {"space", "bytes"};
     p.period = from.rate();
     p.start = std::chrono::system_clock::now();
-    for (const auto& [stack, now] : after) {
-        heap_profiler::count old;
-        if (auto it = before.find(stack); it != before.end()) old = it->second;
-        const std::int64_t blocks = now.blocks - old.blocks, bytes = now.bytes - old.bytes;
-        const std::int64_t freed = now.freed_blocks - old.freed_blocks, freed_bytes = now.freed_bytes - old.freed_bytes;
-        if (blocks == 0 && freed == 0) continue;
-        p.samples.push_back({stack, {(blocks + 128) >> 8, bytes, (blocks - freed + 128) >> 8, bytes - freed_bytes}});
-    }
+    for (const auto& [stack, n] : from.take())
+        p.samples.push_back(
+            {stack, {(n.blocks + 128) >> 8, n.bytes, (n.blocks - n.freed_blocks + 128) >> 8, n.bytes - n.freed_bytes}});
     std::sort(p.samples.begin(), p.samples.end(), [](const auto& a, const auto& b) { return a.values[3] > b.values[3]; });
     if (auto n = from.lost()) p.comments.push_back(std::to_string(n) + " samples were lost");
     return p;

@@ -47,6 +47,9 @@ class server {
         core_.users.wait();
     }
 
+    /// As they were given.
+    const server_options& options() const noexcept { return core_.options; }
+
     /// Calls f for requests that match the pattern: "[METHOD ][HOST]/[PATH]", where PATH may end with '/'
     /// (all below it) or "{$}" (not what is below), and have {name} for one segment and {name...} at its end
     /// for all the rest. The most specific pattern wins. GET serves HEAD too; CONNECT is served by
