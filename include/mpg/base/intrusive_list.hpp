@@ -40,6 +40,12 @@ template <class T> class intrusive_list {
         if (node) erase(*node);
         return node;
     }
+    T* pop_back() noexcept {
+        if (empty()) return nullptr;
+        T* node = static_cast<T*>(head_.prev);
+        erase(*node);
+        return node;
+    }
     /// Precondition: node is linked in some list; which one need not be known.
     static void erase(T& node) noexcept {
         list_hook& n = node;

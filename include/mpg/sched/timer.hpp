@@ -31,6 +31,7 @@ struct timer_node : base::list_hook {
     // The wheel's own. Guarded by the wheel's lock, but for wheel, which tells which lock that is.
     base::atomic<timer_wheel*> wheel{nullptr}; // null: not armed
     std::uint16_t slot = 0;
+    const void* before = nullptr; // a node that was armed a little earlier, and may be gone: only to be prefetched
 };
 
 /// Precondition: not armed. A deadline in the past fires soon; base::never is not armed at all (disarm: false).
