@@ -232,6 +232,7 @@ set(MPG_TLS_HEADERS
     include/mpg/tls/error.hpp
     include/mpg/tls/handles.hpp
     include/mpg/tls/http.hpp
+    include/mpg/tls/kernel_tls.hpp
     include/mpg/tls/listener.hpp
     include/mpg/tls/make_config.hpp
     include/mpg/tls/options.hpp

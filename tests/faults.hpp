@@ -6,6 +6,7 @@
 //   fault g(call::recv, EINTR, 1, 5);         // the one after the next five
 //   frequent h(call::send, EINTR, 2);         // every second one
 //   short_transfers s(1);                     // none moves more than one byte
+//   socket_layer                              // a part of the system that a test plays
 #pragma once
 
 #include <atomic>
@@ -79,6 +80,24 @@ template <class F> ::ssize_t with_cut(const ::msghdr* m, F f) noexcept {
 }
 
 } // namespace detail
+
+/// Stands between the library and the system while it lives: what a kernel would do that has more than this one.
+struct socket_layer {
+    socket_layer() noexcept { current() = this; }
+    socket_layer(const socket_layer&) = delete;
+    socket_layer& operator=(const socket_layer&) = delete;
+    virtual ~socket_layer() { current() = nullptr; }
+    virtual int setsockopt(int fd, int level, int name, const void* value, ::socklen_t n) noexcept {
+        return ::setsockopt(fd, level, name, value, n);
+    }
+    virtual ::ssize_t send(int fd, const void* from, std::size_t n, int flags) noexcept { return ::send(fd, from, n, flags); }
+    virtual ::ssize_t sendmsg(int fd, const ::msghdr* m, int flags) noexcept { return ::sendmsg(fd, m, flags); }
+    virtual ::ssize_t sendfile(int to, int from, ::off_t* at, std::size_t n) noexcept { return ::sendfile(to, from, at, n); }
+    static std::atomic<socket_layer*>& current() noexcept {
+        static std::atomic<socket_layer*> one{nullptr};
+        return one;
+    }
+};
 
 class fault {
   public:
@@ -163,14 +182,11 @@ MPG_TEST_CALL(socketpair)
         return ::name(before, test::detail::cut(n) after);                                                   \
     }
 #define MPG_TEST_LIST(...) __VA_ARGS__
-MPG_TEST_TRANSFER(send, (int fd, const void* from, std::size_t n, int flags), MPG_TEST_LIST(fd, from),
-                  MPG_TEST_LIST(, flags))
 MPG_TEST_TRANSFER(read, (int fd, void* to, std::size_t n), MPG_TEST_LIST(fd, to), )
 MPG_TEST_TRANSFER(write, (int fd, const void* from, std::size_t n), MPG_TEST_LIST(fd, from), )
 MPG_TEST_TRANSFER(pread, (int fd, void* to, std::size_t n, ::off_t at), MPG_TEST_LIST(fd, to), MPG_TEST_LIST(, at))
 MPG_TEST_TRANSFER(pwrite, (int fd, const void* from, std::size_t n, ::off_t at), MPG_TEST_LIST(fd, from),
                   MPG_TEST_LIST(, at))
-MPG_TEST_TRANSFER(sendfile, (int to, int from, ::off_t* at, std::size_t n), MPG_TEST_LIST(to, from, at), )
 MPG_TEST_TRANSFER(splice, (int from, ::off64_t* a, int to, ::off64_t* b, std::size_t n, unsigned flags),
                   MPG_TEST_LIST(from, a, to, b), MPG_TEST_LIST(, flags))
 MPG_TEST_TRANSFER(copy_file_range, (int from, ::off64_t* a, int to, ::off64_t* b, std::size_t n, unsigned flags),
@@ -188,7 +204,18 @@ inline int ioctl(int fd, unsigned long what, int* value) noexcept {
 }
 inline int setsockopt(int fd, int level, int name, const void* value, std::size_t n) noexcept {
     if (const int e = test::detail::injected(test::call::setsockopt)) return errno = e, -1;
+    if (auto* layer = test::socket_layer::current().load()) return layer->setsockopt(fd, level, name, value, static_cast<::socklen_t>(n));
     return ::setsockopt(fd, level, name, value, static_cast<::socklen_t>(n));
+}
+inline ::ssize_t send(int fd, const void* from, std::size_t n, int flags) noexcept {
+    if (const int e = test::detail::injected(test::call::send)) return errno = e, -1;
+    if (auto* layer = test::socket_layer::current().load()) return layer->send(fd, from, test::detail::cut(n), flags);
+    return ::send(fd, from, test::detail::cut(n), flags);
+}
+inline ::ssize_t sendfile(int to, int from, ::off_t* at, std::size_t n) noexcept {
+    if (const int e = test::detail::injected(test::call::sendfile)) return errno = e, -1;
+    if (auto* layer = test::socket_layer::current().load()) return layer->sendfile(to, from, at, test::detail::cut(n));
+    return ::sendfile(to, from, at, test::detail::cut(n));
 }
 /// Not cut: from a socket, less than was asked for means that no more is there.
 inline ::ssize_t recv(int fd, void* to, std::size_t n, int flags) noexcept {
@@ -201,6 +228,7 @@ inline ::ssize_t recvmsg(int fd, ::msghdr* m, int flags) noexcept {
 }
 inline ::ssize_t sendmsg(int fd, const ::msghdr* m, int flags) noexcept {
     if (const int e = test::detail::injected(test::call::sendmsg)) return errno = e, -1;
+    if (auto* layer = test::socket_layer::current().load()) return layer->sendmsg(fd, m, flags);
     return test::detail::with_cut(m, [=](const ::msghdr* shorter) { return ::sendmsg(fd, shorter, flags); });
 }
 

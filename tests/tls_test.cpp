@@ -1,6 +1,8 @@
 // TLS between two of our own: handshakes, data, ends, cancellation, certificates, sessions.
 // ctest: tls
 // ctest: label:concurrent
+#define MPG_IO_SYSCALLS "faults.hpp"
+#include "kernel_tls.hpp"
 #include "tls_support.hpp"
 
 #include <mpg/context.hpp>
@@ -9,6 +11,7 @@
 #include <mpg/time.hpp>
 
 #include <chrono>
+#include <optional>
 #include <random>
 
 using namespace std::chrono_literals;
@@ -633,6 +636,167 @@ TEST_P(tls_stream, stands_on_any_stream) {
         EXPECT_TRUE(q.client.write(bytes(std::string(100'000, 'y'))));
         EXPECT_FALSE(q.client.close_write());
         EXPECT_EQ(server.join().size(), 100'000u);
+    });
+}
+
+// ---- the kernel encrypts
+
+/// Much in both directions, by all ways to write, up to the end.
+void expect_carries_all(tls_pair& p) {
+    temporary_files files;
+    const std::string much = random_text(300'000, 4), content = random_text(100'000, 5);
+    auto from = file::open(files.put("content", content));
+    ASSERT_TRUE(from);
+    std::string server_got;
+    auto server = spawn([&] {
+        EXPECT_TRUE(p.server.write(bytes("first")));
+        server_got = read_all(p.server);
+        EXPECT_TRUE(p.server.write(bytes(much)));
+        EXPECT_FALSE(p.server.close_write());
+    });
+    std::byte first[5];
+    EXPECT_TRUE(read_full(p.client, first));
+    EXPECT_TRUE(p.client.write(bytes(much)));
+    std::string a = "one ", b, c = "three";
+    const ::iovec pieces[] = {{a.data(), a.size()}, {b.data(), b.size()}, {c.data(), c.size()}};
+    EXPECT_TRUE(p.client.writev(pieces));
+    copy_info how;
+    EXPECT_EQ(copy(p.client, *from, how).value_or(0), content.size());
+    EXPECT_EQ(how.method, p.client.state()->ktls ? copy_method::sendfile : copy_method::buffer);
+    EXPECT_EQ(how.bytes, content.size());
+    EXPECT_FALSE(p.client.close_write());
+    EXPECT_EQ(p.client.write(bytes("x")).error(), std::errc::broken_pipe);
+    EXPECT_TRUE(read_all(p.client) == much);
+    server.join();
+    EXPECT_TRUE(server_got == much + "one three" + content);
+    std::byte more;
+    EXPECT_EQ(p.server.read({&more, 1}).value_or(1), 0u); // it was a close_notify
+}
+constexpr const char* suites[] = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"};
+
+bool kernel_has_tls() {
+    tcp_pair p = connect_local();
+    return ::setsockopt(p.client.native_handle(), IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") == 0;
+}
+
+/// With whatever kernel there is.
+TEST_P(tls_stream, lets_the_kernel_encrypt_where_it_can) {
+    run([] {
+        const bool can = kernel_has_tls();
+        RecordProperty("kernel_tls", can);
+        for (const char* suite : suites) {
+            auto p = tls_local(client_config({.suites = suite, .ktls = true}), server_config({.ktls = true}));
+            expect_carries_all(p);
+            ASSERT_TRUE(p.client.state() && p.server.state());
+            EXPECT_EQ(p.client.state()->cipher, suite);
+            EXPECT_EQ(p.client.state()->ktls, can);
+            EXPECT_EQ(p.server.state()->ktls, can);
+        }
+        for (auto [client, server] : {std::pair(true, false), std::pair(false, true)}) { // also one side alone
+            auto p = tls_local(client_config({.ktls = client}), server_config({.ktls = server}));
+            expect_carries_all(p);
+            EXPECT_EQ(p.client.state()->ktls, can && client);
+            EXPECT_EQ(p.server.state()->ktls, can && server);
+        }
+        auto old = tls_local(client_config({.max_version = tls::version::tls1_2, .ktls = true}), server_config({.ktls = true}));
+        expect_carries_all(old);
+        EXPECT_FALSE(old.client.state()->ktls || old.server.state()->ktls);
+        auto upper = tls_local(client_config(), server_config()); // not over TCP
+        tls_pair q{tls::stream(std::move(upper.client), client_config({.ktls = true}), "localhost"),
+                   tls::stream(std::move(upper.server), server_config({.ktls = true}))};
+        expect_carries_all(q);
+        EXPECT_FALSE(q.client.state()->ktls || q.server.state()->ktls);
+    });
+}
+
+struct kernel_that_encrypts : ::testing::TestWithParam<unsigned> {
+    template <class F> void run(F f) {
+        options o;
+        o.procs = GetParam();
+        o.backend = netpoll::epoll;
+        mpg::run(o, f);
+    }
+};
+INSTANTIATE_TEST_SUITE_P(procs, kernel_that_encrypts, ::testing::Values(1u, 4u));
+
+/// The keys that we hand over are right: OpenSSL on the other side understands what is made with them.
+TEST_P(kernel_that_encrypts, gets_keys_with_which_the_peer_can_read) {
+    run([] {
+        int asked = 0;
+        for (const char* suite : suites)
+            for (auto [client, server] : {std::pair(true, true), std::pair(true, false), std::pair(false, true)})
+                for (const bool resume : {true, false}) { // tickets take numbers of records
+                    kernel_tls kernel;
+                    auto p = tls_local(client_config({.suites = suite, .ktls = client}), server_config({.resume = resume, .ktls = server}));
+                    expect_carries_all(p);
+                    ASSERT_TRUE(p.client.state() && p.server.state());
+                    EXPECT_EQ(p.client.state()->ktls, client);
+                    EXPECT_EQ(p.server.state()->ktls, server);
+                    EXPECT_EQ(kernel.asked(), client + server);
+                    EXPECT_EQ(kernel.taken(), client + server);
+                    EXPECT_EQ(kernel.alerts(), client + server);
+                    EXPECT_GE(kernel.records(), 20); // of 16 KiB
+                    asked += kernel.asked();
+                }
+        EXPECT_EQ(asked, 24);
+    });
+}
+
+TEST_P(kernel_that_encrypts, is_not_asked_again_where_there_is_none) {
+    run([] {
+        for (const auto& [error, times] : {std::pair(ENOENT, 1), std::pair(EPERM, 2)}) {
+            kernel_tls kernel(error);
+            const auto client = client_config(), server = server_config({.ktls = true});
+            for (int i = 0; i != 2; ++i) {
+                auto p = tls_local(client, server);
+                expect_carries_all(p);
+                EXPECT_FALSE(p.server.state()->ktls);
+            }
+            EXPECT_EQ(kernel.asked(), times);
+            EXPECT_EQ(kernel.taken(), 0);
+        }
+    });
+}
+
+/// A peer that wants new keys is told why that does not go, and nothing is sent with the old ones.
+TEST_P(kernel_that_encrypts, does_not_change_keys) {
+    run([] {
+        kernel_tls kernel;
+        auto l = tls::listener::bind("127.0.0.1:0", server_config({.ktls = true}));
+        ASSERT_TRUE(l);
+        auto peer = spawn([to = l->local_endpoint()] {
+            auto below = net::tcp_stream::connect(to);
+            ASSERT_TRUE(below);
+            blocking([&] {
+                const tls::detail::ssl_ctx_ptr ctx(SSL_CTX_new(TLS_client_method()));
+                const tls::detail::ssl_ptr ssl(SSL_new(ctx.get()));
+                SSL_set_fd(ssl.get(), below->native_handle());
+                ASSERT_EQ(SSL_connect(ssl.get()), 1);
+                char c = 'x';
+                EXPECT_EQ(SSL_write(ssl.get(), &c, 1), 1);
+                EXPECT_EQ(SSL_read(ssl.get(), &c, 1), 1);
+                EXPECT_EQ(SSL_key_update(ssl.get(), SSL_KEY_UPDATE_REQUESTED), 1);
+                EXPECT_EQ(SSL_write(ssl.get(), &c, 1), 1);
+                EXPECT_LE(SSL_read(ssl.get(), &c, 1), 0);
+                EXPECT_EQ(ERR_GET_REASON(ERR_get_error()), SSL_R_TLSV1_ALERT_INTERNAL_ERROR);
+                ERR_clear_error();
+            });
+        });
+        auto s = l->accept();
+        ASSERT_TRUE(s);
+        std::byte b;
+        EXPECT_EQ(s->read({&b, 1}).value_or(0), 1u);
+        EXPECT_TRUE(s->state()->ktls);
+        EXPECT_TRUE(s->write({&b, 1}));
+        auto n = s->read({&b, 1}); // what stands behind the request may come first
+        if (n) n = s->read({&b, 1});
+        ASSERT_FALSE(n);
+        EXPECT_EQ(n.error(), tls::errc::new_keys) << n.error().message();
+        EXPECT_EQ(s->write({&b, 1}).error(), tls::errc::new_keys);
+        peer.join();
+        EXPECT_EQ(kernel.records(), 1);
+        EXPECT_EQ(kernel.alerts(), 1);
+        s->close();
     });
 }
 

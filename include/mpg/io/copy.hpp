@@ -25,6 +25,9 @@ concept has_descriptor = requires(T& t) {
     { descriptor_access::of(t) } -> std::same_as<descriptor*>;
 };
 
+template <class T>
+concept lends_descriptor = requires(T& t, outcome (*f)(descriptor*)) { descriptor_access::lend(t, nullptr, f); };
+
 /// Reads, with the context where there is one. One that cannot be told of it is at least not begun when it is
 /// done.
 template <class T> result<std::size_t> read_with(T& t, std::span<std::byte> to, const context* ctx) {
@@ -48,14 +51,22 @@ template <class T> result<std::size_t> write_with(T& t, std::span<const std::byt
 template <class Writer, class Reader>
 result<std::uint64_t> copy_all(Writer& dst, Reader& src, const context* ctx, copy_info& info) {
     info = {};
-    if constexpr (has_descriptor<Writer> && has_descriptor<Reader>) {
-        descriptor *to = descriptor_access::of(dst), *from = descriptor_access::of(src);
-        if (!to || !from) return mpg::unexpected(make_error_code(errc::closed));
+    if constexpr ((has_descriptor<Writer> || lends_descriptor<Writer>) && has_descriptor<Reader>) {
+        descriptor* const from = descriptor_access::of(src);
+        if (!from) return mpg::unexpected(make_error_code(errc::closed));
         std::vector<std::byte> rest;
-        outcome e;
-        {
-            kernel_copy k(*to, *from, ctx ? sched::source_of(*ctx) : nullptr);
-            e = k.run(info, rest);
+        outcome e = kernel_copy::not_supported;
+        const auto run = [&](descriptor* to) {
+            return to ? kernel_copy(*to, *from, ctx ? sched::source_of(*ctx) : nullptr).run(info, rest) : kernel_copy::not_supported;
+        };
+        if constexpr (has_descriptor<Writer>) {
+            descriptor* const to = descriptor_access::of(dst);
+            if (!to) return mpg::unexpected(make_error_code(errc::closed));
+            e = run(to);
+        } else {
+            const result<outcome> lent = descriptor_access::lend(dst, ctx, run);
+            if (!lent) return mpg::unexpected(lent.error());
+            e = *lent;
         }
         if (e == 0) return info.bytes;
         if (e != kernel_copy::not_supported) return mpg::unexpected(error_of(e));

@@ -178,6 +178,11 @@ struct descriptor_access {
     template <class T>
     requires requires(T& t) { t.fd_; }
     static descriptor* of(T& t) noexcept { return t.fd_.get(); }
+    /// Of a writer that has one only at times, as TLS where the kernel encrypts: calls f with it, or with null, while
+    /// nobody else writes. An error, or what f has returned.
+    template <class T, class F>
+    requires requires(T& t, const context* ctx, F f) { t.lend_descriptor(ctx, f); }
+    static auto lend(T& t, const context* ctx, F f) { return t.lend_descriptor(ctx, f); }
 };
 
 inline bool descriptor::close() noexcept {

@@ -1,6 +1,7 @@
 // A configuration: made once, shared by any number of connections.
 #pragma once
 
+#include <mpg/base/atomic.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/tls/error.hpp>
 #include <mpg/tls/handles.hpp>
@@ -41,6 +42,8 @@ struct config_state {
     std::string alpn; // each with its length before it
     std::function<std::error_code(const connection_state&)> check;
     std::function<void(std::string_view)> key_log;
+    bool ktls = false;
+    mutable base::atomic<bool> no_ktls{false}; // the system has not got it
 };
 
 /// As OpenSSL wants them. Fails for a name that is empty or longer than 255 bytes.
@@ -97,6 +100,7 @@ template <class Options> std::error_code config::set_up(detail::config_state& to
     to.alpn = std::move(*alpn);
     to.check = std::move(from.check);
     to.key_log = std::move(from.key_log);
+    to.ktls = from.ktls;
     return {};
 }
 

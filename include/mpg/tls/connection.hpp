@@ -7,6 +7,8 @@
 //   below_     is read from by the holder of the turn `reading_`, written to by the holder of `writing_`; the
 //              handshake's, which `handshaking_` makes one, comes before both. Input is put into the engine's
 //              buffer without the mutex: nobody else fills, and OpenSSL has emptied it before it asked.
+//   in_kernel_ is set by the handshake's last step. From then on records are made by the kernel, of what is
+//              written below, and unsent_ holds nothing but alerts.
 //   unsent_    belongs to the holder of `writing_`. Records must leave in the order in which OpenSSL has made
 //              them; whoever holds `writing_` takes all that has come out, under mutex_, and sends that
 //              before it takes more.
@@ -62,6 +64,8 @@ class connection {
     /// all: until all is written; else some of it.
     result<std::size_t> write(std::span<const std::byte> from, const context& ctx, bool all);
     result<std::size_t> writev(std::span<const ::iovec> pieces, const context& ctx);
+    /// What descriptor_access::lend says.
+    template <class F> result<io::outcome> lend_descriptor(const context& ctx, F f);
     std::error_code close_write(const context& ctx);
     /// No more can be written; says so to the peer if that needs no waiting.
     void close_write_now() noexcept;
@@ -124,6 +128,7 @@ class connection {
     void send_if_free(const context& ctx);
     std::error_code encrypt(std::span<const std::byte> piece, const context& ctx);
     template <class F> result<std::size_t> writing(const context& ctx, F f);
+    bool hand_over();
 
     mutex mutex_;
     engine engine_; // guarded by mutex_
@@ -132,6 +137,7 @@ class connection {
     std::string unsent_;               // belongs to writing_
     std::size_t sent_ = 0;             // of unsent_; belongs to writing_
     bool write_ended_ = false;         // belongs to writing_
+    bool in_kernel_ = false;           // written before through_
     std::error_code handshake_failed_; // belongs to handshaking_
     connection_state state_;           // written before through_
     base::atomic<bool> through_{false}, closed_{false};
@@ -155,6 +161,11 @@ inline std::error_code connection::send(const context& ctx) {
     for (;;) {
         while (sent_ != unsent_.size()) {
             const auto rest = std::as_bytes(std::span(unsent_)).subspan(sent_);
+            if (in_kernel_) {
+                if (const std::error_code e = below_->write_alert(rest.first(2), ctx)) return e;
+                sent_ += 2;
+                continue;
+            }
             const auto n = below_->write_some(rest, ctx);
             if (!n) return n.error();
             sent_ += *n;
@@ -210,7 +221,13 @@ inline void connection::close_write_now() noexcept {
     write_ended_ = true;
     for (int round = 0; round != 2; ++round) {
         const auto rest = std::as_bytes(std::span(unsent_)).subspan(sent_);
-        if (!rest.empty()) sent_ += below_->try_write(rest);
+        if (!in_kernel_) {
+            if (!rest.empty()) sent_ += below_->try_write(rest);
+        } else {
+            while (sent_ != unsent_.size() &&
+                   below_->try_alert(std::as_bytes(std::span(unsent_)).subspan(sent_, 2)))
+                sent_ += 2;
+        }
         if (sent_ != unsent_.size()) break;
         sent_ = 0;
         unsent_.swap(more);

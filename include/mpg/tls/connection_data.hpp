@@ -35,8 +35,20 @@ inline result<std::size_t> connection::read(std::span<std::byte> to, const conte
     }
 }
 
-/// Encrypts one chunk and sends it. The caller holds writing_.
+/// Encrypts one chunk, or lets the kernel do it, and sends it. The caller holds writing_.
 inline std::error_code connection::encrypt(std::span<const std::byte> piece, const context& ctx) {
+    if (in_kernel_) {
+        {
+            const std::lock_guard lock(mutex_);
+            if (const std::error_code e = engine_.error()) return e;
+        }
+        while (!piece.empty()) {
+            const auto n = below_->write_some(piece, ctx);
+            if (!n) return n.error();
+            piece = piece.subspan(*n);
+        }
+        return send(ctx);
+    }
     const auto write = [&](engine& e) { return e.write(piece); };
     progress p = step(write);
     // The peer has sent the first part of a message of the handshake's kind (a ticket, a new key): OpenSSL
@@ -79,6 +91,16 @@ inline result<std::size_t> connection::write(std::span<const std::byte> from, co
         }
         return done;
     });
+}
+
+template <class F> result<io::outcome> connection::lend_descriptor(const context& ctx, F f) {
+    io::outcome e = 0;
+    const auto n = writing(ctx, [&]() -> result<std::size_t> {
+        e = f(in_kernel_ ? below_->descriptor() : nullptr);
+        return std::size_t{0};
+    });
+    if (!n) return unexpected(n.error());
+    return e;
 }
 
 /// Small pieces go together into one record.

@@ -66,11 +66,30 @@ inline void connection::say_key_log() {
         to(std::string_view(lines).substr(at, end - at));
 }
 
+/// Nothing is unsent, and nobody writes before the handshake is through.
+inline bool connection::hand_over() {
+    const config_state& c = engine_.settings();
+    if (!c.ktls) return false;
+    const std::lock_guard lock(mutex_);
+    bool done = false;
+    if (const kernel_keys keys = engine_.keys();
+        keys.is_set() && !c.no_ktls.load(std::memory_order_relaxed)) {
+        const io::outcome e = below_->encrypt_by(keys);
+        if (e == transport::no_kernel_tls)
+            c.no_ktls.store(true, std::memory_order_relaxed); // the next ones need not ask
+        done = e >= 0;
+    }
+    engine_.forget_secret();
+    if (done) engine_.hand_over();
+    return in_kernel_ = done;
+}
+
 inline std::error_code connection::finish() {
     {
         const std::lock_guard lock(mutex_);
         state_ = engine_.state();
     }
+    state_.ktls = hand_over();
     if (const auto& check = engine_.settings().check) {
         if (const std::error_code e = check(state_)) {
             handshake_failed_ = e;

@@ -5,6 +5,9 @@
 // Functions of users are not called from inside OpenSSL either: a server that wants its certificate chosen
 // makes OpenSSL pause (want_choice), the lines of the key log are collected.
 //
+// Where the kernel encrypts what is written (hand_over, kTLS), OpenSSL goes on reading. What it still
+// wants to write goes nowhere but for alerts, whose plain bytes then stand in output().
+//
 // An engine is no monitor: see connection.hpp for who may call what when.
 #pragma once
 
@@ -12,10 +15,12 @@
 #include <mpg/tls/config.hpp>
 #include <mpg/tls/error.hpp>
 #include <mpg/tls/handles.hpp>
+#include <mpg/tls/kernel_tls.hpp>
 #include <mpg/tls/state.hpp>
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -89,11 +94,18 @@ class engine {
         if (!error_) error_ = why;
     }
     input& in() noexcept { return in_; }
-    /// To be sent, in this order; the caller takes it away.
+    /// To be sent, in this order; the caller takes it away. Records; after hand_over alerts, of two bytes
+    /// each.
     std::string& output() noexcept { return out_; }
     /// Whether a read may get something without further input.
     bool has_input() const noexcept { return !in_.empty() || SSL_has_pending(ssl_.get()) == 1; }
     std::string& key_log() noexcept { return key_log_; }
+    /// After a handshake, with output() sent: what the kernel needs to write the next record.
+    kernel_keys keys() const noexcept { return kernel_keys(ssl_.get(), secret_, written_); }
+    /// From now on the kernel encrypts. No write() after that.
+    void hand_over() noexcept { handed_over_ = true; }
+    /// Ends the wait for that: the secret is not needed any more.
+    void forget_secret() noexcept { secret_.forget(); }
 
     /// After a handshake.
     connection_state state() const;
@@ -124,6 +136,9 @@ class engine {
     std::string out_, key_log_;
     std::optional<certificate> chosen_;
     std::error_code refused_, error_;
+    traffic_secret secret_;     // of what is written here; where config_->ktls
+    std::uint64_t written_ = 0; // records under that secret
+    bool handed_over_ = false;
     ssl_ptr ssl_; // the last one: it calls back into the others
 };
 
@@ -134,6 +149,7 @@ struct callbacks {
 
     static int bio_write(BIO* b, const char* data, int n) noexcept {
         BIO_clear_retry_flags(b);
+        if (of(b).handed_over_) return n; // see message
         try {
             of(b).out_.append(data, static_cast<std::size_t>(n));
         } catch (const std::bad_alloc&) {
@@ -205,9 +221,38 @@ struct callbacks {
         }
     }
     static void key_made(const SSL* ssl, const char* line) noexcept {
+        engine& e = of(ssl);
+        const std::string_view text = line;
+        if (e.config_->ktls &&
+            text.starts_with(e.config_->server ? "SERVER_TRAFFIC_SECRET_0 " : "CLIENT_TRAFFIC_SECRET_0 ")) {
+            e.secret_.read(text.substr(text.rfind(' ') + 1));
+            e.written_ = 0;
+        }
+        if (!e.config_->key_log) return;
         try {
-            (of(ssl).key_log_ += line) += '\n';
+            (e.key_log_ += text) += '\n';
         } catch (const std::bad_alloc&) {
+        }
+    }
+    /// Sees messages in plain: what OpenSSL writes, also the head of each record, and what it reads.
+    static void message(int is_written, int, int type, const void* data, std::size_t n, SSL* ssl,
+                        void*) noexcept {
+        engine& e = of(ssl);
+        if (is_written && type == SSL3_RT_HEADER) ++e.written_;
+        if (!e.handed_over_) return;
+        const auto* bytes = static_cast<const char*>(data);
+        const auto tell = [&](const char* alert) noexcept {
+            try {
+                e.out_.append(alert, 2);
+            } catch (const std::bad_alloc&) {
+            }
+        };
+        if (is_written && type == SSL3_RT_ALERT && n == 2) tell(bytes);
+        if (!is_written && type == SSL3_RT_HANDSHAKE && n == 5 && bytes[0] == SSL3_MT_KEY_UPDATE &&
+            bytes[4] == SSL_KEY_UPDATE_REQUESTED && !e.error_) {
+            constexpr char internal_error[] = {SSL3_AL_FATAL, SSL_AD_INTERNAL_ERROR};
+            tell(internal_error);
+            e.fail(errc::new_keys);
         }
     }
 };
@@ -223,6 +268,7 @@ inline engine::engine(std::shared_ptr<const config_state> c, std::string server_
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl_.get(), bio, bio); // owns it, once
     SSL_set_app_data(ssl_.get(), this);
+    if (config_->ktls) SSL_set_msg_callback(ssl_.get(), callbacks::message);
     if (config_->server)
         SSL_set_accept_state(ssl_.get());
     else

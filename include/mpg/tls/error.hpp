@@ -23,7 +23,8 @@ namespace mpg::tls {
 /// truncated: the peer's stream ended without a close_notify, so maybe somebody cut it off. no_server_name: a
 /// client that verifies the server's name knows none. no_certificate: a server has none for this client.
 /// too_many_messages: a peer that takes nothing wants answers without end. failed: OpenSSL gave no reason.
-enum class errc { truncated = 1, no_server_name, no_certificate, too_many_messages, failed };
+/// new_keys: the peer changes its keys and wants ours changed, which the kernel has (see options::ktls).
+enum class errc { truncated = 1, no_server_name, no_certificate, too_many_messages, failed, new_keys };
 
 inline const std::error_category& own_category() noexcept {
     struct category final : std::error_category {
@@ -40,6 +41,8 @@ inline const std::error_category& own_category() noexcept {
                 return "the peer asks for too many answers";
             case errc::failed:
                 return "TLS failed";
+            case errc::new_keys:
+                return "the peer wants new keys, and the kernel encrypts with the old ones";
             }
             return "unknown error";
         }

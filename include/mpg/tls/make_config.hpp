@@ -38,7 +38,7 @@ inline result<config> config::client(client_options options) {
     } else {
         SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
     }
-    if (s->key_log) SSL_CTX_set_keylog_callback(ctx, detail::callbacks::key_made);
+    if (s->key_log || s->ktls) SSL_CTX_set_keylog_callback(ctx, detail::callbacks::key_made);
     ERR_clear_error();
     return config(std::move(s));
 }
@@ -77,7 +77,7 @@ inline result<config> config::server(server_options options) {
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
         SSL_CTX_set_num_tickets(ctx, 0);
     }
-    if (s->key_log) SSL_CTX_set_keylog_callback(ctx, detail::callbacks::key_made);
+    if (s->key_log || s->ktls) SSL_CTX_set_keylog_callback(ctx, detail::callbacks::key_made);
     ERR_clear_error();
     return config(std::move(s));
 }

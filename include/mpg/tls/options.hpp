@@ -35,6 +35,10 @@ struct client_options {
     std::function<std::error_code(const connection_state&)> check = {};
     /// Called with lines in the format of NSS's key log, for Wireshark. Whoever has them can read everything.
     std::function<void(std::string_view)> key_log = {};
+    /// Let the kernel encrypt what is written, where it can: TLS 1.3 over TCP, Linux with the module `tls`. Else all
+    /// is as without; connection_state::ktls says which. It makes `copy` from files and sockets go without buffers.
+    /// A peer that wants new keys on the way (few do) then breaks the connection with errc::new_keys.
+    bool ktls = false;
 };
 
 /// none: not asked for. verify_if_given: asked for; what is shown must be valid. require: one must be shown.
@@ -62,6 +66,7 @@ struct server_options {
     std::string suites = {};
     std::function<std::error_code(const connection_state&)> check = {}; // as for clients
     std::function<void(std::string_view)> key_log = {};
+    bool ktls = false; // as for clients
 };
 
 } // namespace mpg::tls

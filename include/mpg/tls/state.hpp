@@ -21,7 +21,7 @@ struct connection_state {
     peer_certificate peer;   // empty: none was shown, or the session goes on without
     bool resumed = false;    // an earlier session goes on
     bool verified = false;   // the peer's certificate was verified, now or when the session began
-    bool ktls = false;       // the kernel encrypts; not yet: see docs/tls.md
+    bool ktls = false;       // the kernel encrypts what is written: see client_options::ktls
 };
 
 } // namespace mpg::tls

@@ -124,6 +124,11 @@ class stream {
 
   private:
     friend struct stream_access;
+    friend struct io::descriptor_access;
+    template <class F> result<io::outcome> lend_descriptor(const context* ctx, F f) {
+        if (!connection_) return unexpected(make_error_code(mpg::errc::closed));
+        return connection_->lend_descriptor(ctx ? *ctx : context::background(), f);
+    }
     static std::unique_ptr<detail::connection> make(std::unique_ptr<detail::transport> below, const config& c,
                                                     std::string_view server_name) {
         const detail::config_state& s = *c.state();

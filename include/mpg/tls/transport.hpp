@@ -5,14 +5,18 @@
 #include <mpg/cancel/context.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/io/syscall.hpp>
+#include <mpg/io/turn.hpp>
 #include <mpg/net/endpoint.hpp>
 #include <mpg/net/stream_socket.hpp>
+#include <mpg/net/tcp.hpp>
+#include <mpg/tls/kernel_tls.hpp>
 
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <system_error>
 #include <utility>
 
 namespace mpg::tls {
@@ -40,6 +44,14 @@ class transport {
     virtual std::error_code set_write_deadline(std::optional<time_point> when) noexcept = 0;
     virtual void close() noexcept = 0;
     virtual void shutdown_write() noexcept = 0;
+    /// Lets the kernel encrypt what is written from now on. no_kernel_tls: it never does.
+    virtual io::outcome encrypt_by(const kernel_keys& keys) noexcept = 0;
+    static constexpr io::outcome no_kernel_tls = -ENOENT;
+    /// An alert, where the kernel encrypts. Takes the two bytes or fails.
+    virtual std::error_code write_alert(std::span<const std::byte> alert, const context& ctx) = 0;
+    /// Where the kernel encrypts: for copy.
+    virtual io::descriptor* descriptor() noexcept = 0;
+    virtual bool try_alert(std::span<const std::byte> alert) noexcept = 0;
     /// How much could be written without waiting.
     virtual std::size_t try_write(std::span<const std::byte> from) noexcept = 0;
     /// Throws away what has come and is not read. Does not wait.
@@ -81,6 +93,41 @@ template <class S> class transport_over final : public transport {
         }
         return 0;
     }
+    io::outcome encrypt_by(const kernel_keys& keys) noexcept override {
+        if constexpr (is_tcp) {
+            if (io::descriptor* const d = descriptor())
+                return d->use([&](int fd) noexcept {
+                    const io::outcome e = io::sys::set_tls(fd);
+                    return e < 0 ? e : io::sys::set_tls_keys(fd, keys.data(), keys.size());
+                });
+        }
+        return -EOPNOTSUPP;
+    }
+    std::error_code write_alert(std::span<const std::byte> alert, const context& ctx) override {
+        io::descriptor* const d = descriptor();
+        if (!d) return mpg::errc::closed;
+        io::turn t(*d, io::direction::write, sched::wait_reason::io_write, sched::source_of(ctx));
+        io::outcome e = t.begin();
+        while (e >= 0) {
+            t.worth_a_try();
+            e = io::sys::send_alert(t.fd(), alert);
+            if (e != io::try_again) break;
+            t.used_up(true);
+            if ((e = t.wait(io::op_code::ready)) == io::try_again) e = 0;
+        }
+        return e < 0 ? io::error_of(e) : std::error_code{};
+    }
+    bool try_alert(std::span<const std::byte> alert) noexcept override {
+        if constexpr (is_socket) {
+            const int fd = stream_.native_handle();
+            return fd >= 0 && io::sys::send_alert(fd, alert) >= 0;
+        }
+        return false;
+    }
+    io::descriptor* descriptor() noexcept override {
+        if constexpr (is_socket) return io::descriptor_access::of(stream_);
+        return nullptr;
+    }
     void discard_input() noexcept override {
         if constexpr (is_socket) {
             const int fd = stream_.native_handle();
@@ -117,6 +164,7 @@ template <class S> class transport_over final : public transport {
 
   private:
     static constexpr std::size_t most_discarded = 16 << 10;
+    static constexpr bool is_tcp = std::derived_from<S, net::tcp_stream>;
     static constexpr bool is_socket = std::derived_from<S, net::stream_socket>;
     S stream_;
 };
