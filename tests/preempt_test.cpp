@@ -186,6 +186,81 @@ TEST_P(preempt, who_is_woken_by_a_plain_thread_goes_before_those_that_have_not_b
     }), hogs / 2);
 }
 
+// Sleepers, and who is woken by them, go before hogs of any number, also before those that have begun, once, by a channel and
+// are beyond what may be frozen. In slices and not in time, since others use the machine: of a period of 1 ms nine in ten end
+// before each P has ended five, which are 50 ms.
+struct preempt_sleepers : mpg::test::with_procs {};
+INSTANTIATE_TEST_SUITE_P(procs, preempt_sleepers, ::testing::Values(1u, 2u), // not more than there are CPUs
+                         [](const auto& of) { return std::to_string(of.param); });
+
+TEST_P(preempt_sleepers, and_whom_they_wake_are_on_time_beside_hogs_that_a_channel_has_woken) {
+    const unsigned hogs = 30 * procs();
+    constexpr unsigned sleepers = 5, each = 20;
+    std::vector<std::uint64_t> waited;
+    run([&] {
+        mpg::runtime& rt = *mpg::runtime::current();
+        std::atomic<bool> on{true};
+        mpg::wait_group ended;
+        mpg::chan<void> gate;
+        for (unsigned i = 0; i < hogs; ++i) {
+            ended.go([&] {
+                gate.recv();
+                spin(on);
+            });
+        }
+        while (rt.stats().tasks_waiting < hogs) mpg::yield();
+        mpg::chan<std::uint64_t> slept;
+        for (unsigned i = 0; i < sleepers; ++i) {
+            ended.go([&] {
+                for (unsigned k = 0; k < each; ++k) {
+                    const auto before = rt.stats().preemptions;
+                    mpg::sleep_for(1ms);
+                    slept.send(before);
+                }
+            });
+        }
+        mpg::sleep_for(1ms);
+        gate.close();
+        while (waited.size() < sleepers * each) {
+            const auto before = slept.recv().value();
+            waited.push_back(rt.stats().preemptions - before);
+        }
+        on = false;
+        ended.wait();
+    });
+    std::sort(waited.begin(), waited.end());
+    EXPECT_LE(waited[waited.size() * 9 / 10], 5 * procs());
+    std::cout << "slices in a period: half " << waited[waited.size() / 2] << ", nine in ten " << waited[waited.size() * 9 / 10]
+              << ", all " << waited.back() << std::endl;
+}
+
+// Whoever wakes them, those of whom it is not known that they compute little are no way around the limit.
+TEST_P(preempt_sleepers, who_compute_when_the_clock_has_woken_them_are_no_way_around_the_limit_of_threads) {
+    std::atomic<std::size_t> most{0};
+    mpg::options o;
+    o.preempt_after = 2ms;
+    run(o, [&] {
+        mpg::wait_group ended;
+        std::atomic<bool> on{true};
+        for (unsigned i = 0; i < 80 + 40 * procs(); ++i) {
+            ended.go([] {
+                mpg::sleep_for(1ms);
+                for (const auto begin = thread_cpu(); thread_cpu() - begin < 10ms;) work_a_little();
+            });
+        }
+        std::thread watch([&, rt = mpg::runtime::current()] {
+            while (on) {
+                most = std::max<std::size_t>(most, rt->stats().threads);
+                std::this_thread::sleep_for(2ms);
+            }
+        });
+        ended.wait();
+        on = false;
+        mpg::blocking([&] { watch.join(); });
+    });
+    EXPECT_LE(most, procs() * 8 + 64);
+}
+
 // The other way round: those that have not begun have their turns although somebody is always woken.
 TEST_P(preempt, who_has_not_begun_begins_beside_more_hogs_than_may_be_frozen) {
     std::atomic<bool> on{true};

@@ -30,12 +30,11 @@ MPG_NOINLINE inline task* after_long(machine* m, processor& p) noexcept {
     reap(m, p);
     task* some[32];
     for (std::size_t n = rt.global.pop_foreign(some, 32), i = 0; i < n; ++i) {
-        some[i]->by_world = some[i]->get_state() != task_state::fresh;
+        if (some[i]->get_state() != task_state::fresh) rise(*some[i]);
         push_ring(p, some[i]);
     }
-    if (p.ring.size() == 0) return nullptr;
     p.others_turn = !p.others_turn;
-    if (!put_in_order(p, p.others_turn)) return nullptr;
+    if (!put_in_order(p, p.others_turn) || p.others_turn) return nullptr;
     bump(p.slices);
     return p.ring.pop(p.alone);
 }
@@ -151,20 +150,24 @@ inline task* find_any_task(machine* m) {
     }
 }
 
-/// Enough tasks are frozen: one that has not begun could become one more, and when too many are, one that a task has woken,
-/// too. Lest these starve behind hogs that never end, P lets them in now and then, and goes on until another one is frozen:
-/// the seldomer, the more are frozen already, so that there is an end to the number of threads. Owner of p.
-inline bool may_start(runtime_state& rt, processor& p, task& t) noexcept {
+/// Enough tasks are frozen: one that has not begun could become one more, and when too many are, anybody of whom it is not
+/// known that he computes little. Lest these starve behind hogs that never end, P lets them in now and then, and goes on until
+/// another one is frozen: the seldomer, the more are frozen already, so that there is an end to the number of threads. heir:
+/// the one that ran last has woken it, and it goes on in its slice. Who was trusted and then had to be frozen all the same
+/// costs the others of their kind as long a wait. Owner of p.
+inline bool may_start(runtime_state& rt, processor& p, task& t, bool heir) noexcept {
     const std::uint32_t frozen = rt.frozen_count.load(std::memory_order_relaxed);
-    const bool fresh = t.get_state() == task_state::fresh;
-    if (!fresh && (t.by_world || frozen < rt.frozen_most + frozen_reserve)) {
-        t.by_world = false;
+    const bool begun = t.get_state() != task_state::fresh;
+    if (begun && frozen < rt.frozen_most + frozen_reserve) return true;
+    // In slices and not in time: where others use the CPUs those that are frozen get on no faster.
+    const std::uint32_t beyond = frozen < rt.frozen_most ? 0 : frozen - rt.frozen_most;
+    const std::int64_t wait = std::int64_t{8} << std::min(beyond / 16, 16u);
+    if (begun && (heir || t.standing == standing::proven) && p.freezes - p.betrayed >= wait) {
+        p.trusted = &t;
         return true;
     }
-    const base::nanos now = p.clock.load(std::memory_order_relaxed);
-    const std::uint32_t beyond = frozen < rt.frozen_most ? 0 : frozen - rt.frozen_most;
-    if (now - p.admitted < (8 * rt.slice) << std::min(beyond / 16, 16u)) return false;
-    p.admitted = now;
+    if (p.freezes - p.admitted < wait) return false;
+    p.admitted = p.freezes;
     p.attention.fetch_and(~attention::capped, std::memory_order_relaxed);
     return true;
 }
@@ -173,11 +176,12 @@ inline bool may_start(runtime_state& rt, processor& p, task& t) noexcept {
 inline task* find_task(machine* m) {
     runtime_state& rt = *m->rt;
     for (unsigned passed_over = 0;; ++passed_over) {
+        const task* heir = m->p->runnext.load(std::memory_order_relaxed);
         task* t = find_any_task(m);
         processor* p = m->p;
         if (!t || !p || !(p->attention.load(std::memory_order_relaxed) & attention::capped)) [[likely]] return t;
         if (p->attention.load(std::memory_order_relaxed) & attention::stop) return t;
-        if (may_start(rt, *p, *t)) return t;
+        if (may_start(rt, *p, *t, t == heir)) return t;
         rt.global.push(p->tokens, &t, 1);
         if (passed_over > 64 && thaw_one(m, base::now())) return nullptr;
     }

@@ -81,6 +81,7 @@ inline task* new_task(runtime_state& rt, const void* created_at) {
     t->futex.store(0, std::memory_order_relaxed);
     t->no_unwind = t->blocking = t->no_suspend = 0;
     t->unwound_done = false;
+    t->standing = standing::neutral;
     t->swallowed = 0;
     return t;
 }

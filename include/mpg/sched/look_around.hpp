@@ -70,6 +70,7 @@ inline task* steal(machine* m, outlook& seen, base::nanos now) noexcept {
                     bump(p.steals);
                     probe::steal(rt, p, victim, got);
                     for (std::uint32_t k = 1; k < got; ++k) push_ring(p, some[k]);
+                    if (victim.awaited.load(std::memory_order_relaxed)) p.awaited.store(true, std::memory_order_relaxed);
                     return some[0];
                 }
             }

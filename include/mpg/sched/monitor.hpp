@@ -355,7 +355,7 @@ class monitor {
         const bool capped = frozen >= rt_.frozen_most;
         const bool full = frozen >= rt_.frozen_most + frozen_reserve;
         machine* relief = nullptr;
-        if (frozen != 0 && (!ordinary || (full && ++s.turns % (awaited(p, now) ? 2 : 8) != 0))) relief = reserve_frozen(rt_);
+        if (frozen != 0 && (!ordinary || (full && !awaited(p, now) && ++s.turns % 8 != 0))) relief = reserve_frozen(rt_);
         if (!relief) relief = take_spare(rt_);
         if (!relief && frozen == 0) {
             if (const int refused = ensure_spare(rt_)) return no_thread(refused, now);
@@ -445,7 +445,7 @@ inline void find_out_preemption(runtime_state& rt) {
     const bool clocks = monitor::cpu_time(here) >= 0; // a system call, for other threads' clocks
     rt.retaking = rt.membarrier || clocks;
     if (!rt.retaking) rt.retake_reason = "off: membarrier and the CPU clocks of threads are refused";
-    rt.frozen_most = static_cast<std::uint32_t>(rt.ps.size()) * 8;
+    rt.frozen_most = static_cast<std::uint32_t>(rt.ps.size()) * 7; // and those that run
     if (rt.opts.preempt_after.count() <= 0)
         rt.preemption_reason = "off: options::preempt_after";
     else if (base::asan || base::tsan)

@@ -16,8 +16,9 @@
 // thaw is an event, so that this is harmless. A frozen task counts as runnable work: work_visible() sees it.
 //   - a machine with nothing else to run thaws the oldest one;
 //   - with other tasks waiting, the frozen ones get every other slice of a P;
-//   - at most frozen_most are frozen: beyond it the P of a hog goes to the oldest frozen one, and only tasks that have
-//     run before are taken from the queues, so that the number of threads stays bounded and nobody starves.
+//   - from frozen_most on few of those that have not begun are let in; from frozen_reserve more on few of all but those that are
+//     known to compute little (may_start), and the P of a hog mostly goes to the oldest frozen one, unless somebody is awaited
+//     (precedence.hpp). So the number of threads stays bounded, and nobody starves.
 //
 // Surplus. A machine whose task sat in a system call may have lost its P meanwhile (monitor.hpp). It learns of it when
 // it comes into the runtime next: it takes an idle P if one is bare, else goes on without (its wake-ups go to the global
@@ -153,7 +154,7 @@ MPG_NOINLINE inline void came_back(machine& m) noexcept {
 /// Where its stack stands, for dumps; before anybody can thaw it.
 inline void stand_still(machine& m, task& t, const void* context) noexcept {
     t.set_state(task_state::frozen);
-    t.by_world = false; // who computes for so long does not go first
+    t.standing = standing::computes;
     stamp(&m, &t);
     m.frozen_at.store(context, std::memory_order_relaxed);
 }
@@ -171,6 +172,9 @@ inline void freeze_here(machine& m, const void* context) noexcept {
             !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel))
             return leave_runtime(m);
         probe::preempt(*t, *p);
+        ++p->freezes;
+        if (p->trusted == t) p->betrayed = p->freezes;
+        if (t->standing < standing::first) p->others_turn = true; // they have just had it
         stand_still(m, *t, context);
         bump(p->tick);
         bump(p->slices);

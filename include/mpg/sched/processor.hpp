@@ -46,7 +46,10 @@ struct alignas(base::cache_line) processor {
     block_cache blocks;
     base::nanos visited = base::never; // the last visit to the scheduler; never: it slept since
     bool others_turn = true;           // see precedence.hpp
-    base::nanos admitted = 0;          // when others were let in although enough are frozen
+    std::int64_t freezes = 0;          // slices of it that a freeze has ended; what follows are values of it
+    std::int64_t admitted = -(1 << 20); // when others were let in although enough were frozen; at first: long ago
+    std::int64_t betrayed = -(1 << 20); // when one that was trusted not to compute had to be frozen
+    const task* trusted = nullptr;     // the last one that was
     base::nanos idle_gap = 0; // how long this P lately had nothing to do (moving average): spin or sleep?
     global_queue::tokens tokens;
     std::unique_ptr<event_ring> events; // of the flight recorder; constant once it is there
@@ -55,7 +58,7 @@ struct alignas(base::cache_line) processor {
     base::atomic<base::nanos> clock{base::now()};
 
     // The owner writes, statistics and the monitor read.
-    base::atomic<bool> by_world{false};    // such tasks have come to the ring since it was put in order
+    base::atomic<bool> awaited{false};     // some may stand in the ring who go first (precedence.hpp)
     base::atomic<std::uint32_t> tick{0};   // switches; every 61st goes the fair way
     base::atomic<std::uint32_t> slices{0}; // those of them that begin a time slice: all but the ones to runnext
     base::atomic<std::uint64_t> created{0}, ended{0}, steals{0};

@@ -71,6 +71,12 @@ inline void ready(task* t) noexcept {
     }
 }
 
+/// The world has woken t. True: it goes first. See precedence.hpp.
+MPG_ALWAYS_INLINE bool rise(task& t) noexcept {
+    if (t.standing < standing::proven) ++t.standing;
+    return t.standing >= standing::first;
+}
+
 MPG_ALWAYS_INLINE void ready_in_ring(task* t, bool by_world) noexcept {
     if (t->is_thread() || t->blocking != 0) [[unlikely]] return ready_elsewhere(t);
     runtime_section here;
@@ -80,10 +86,7 @@ MPG_ALWAYS_INLINE void ready_in_ring(task* t, bool by_world) noexcept {
     probe::task_ready(*t);
     sample_ready(p, *t, true);
     if (!p) [[unlikely]] return inject(rt, t);
-    if (by_world) {
-        t->by_world = true;
-        p->by_world.store(true, std::memory_order_relaxed);
-    }
+    if (by_world && rise(*t)) p->awaited.store(true, std::memory_order_relaxed);
     push_ring(*p, t);
     if (!p->alone && !here.m->polling) published(rt);
 }

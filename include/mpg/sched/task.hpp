@@ -55,6 +55,11 @@ struct task_extras {
     void (*destroy_locals)(void*) noexcept = nullptr;
 };
 
+/// Of a task, where others compute: may it go first? Raised when the world wakes it, none when it was frozen (precedence.hpp).
+namespace standing {
+inline constexpr std::uint8_t computes = 0, neutral = 1, first = 2, proven = 3;
+} // namespace standing
+
 struct alignas(base::cache_line) task {
     fiber::execution ex; // while suspended
 
@@ -80,7 +85,7 @@ struct alignas(base::cache_line) task {
     bool on_heap = false;                // the closure; its address then stands in storage
     // Never written at once: the one by the task itself, the other while it is at rest.
     bool unwound_done : 1 = false;       // it ends because of unwound, which is no swallowing
-    bool by_world : 1 = false;           // ready_by_world has woken it; who has it on the way to its P
+    std::uint8_t standing : 2 = standing::neutral; // who has it on the way to its P, or freezes it
     std::uint8_t swallowed = 0;          // how often it has swallowed unwound
     machine* bound = nullptr;            // thread_lock: the only machine that may run it
 
