@@ -49,6 +49,8 @@ class timed_channel final : public channel<time_point>, public sched::recycled {
     bool reset(std::chrono::nanoseconds d, base::nanos period) {
         base::nanos due = base::deadline_after(d);
         bool pending = halt();
+        // Who comes meanwhile spins on arming_: so nobody may freeze us before begun, or take the P away.
+        sched::runtime_section here;
         next_ = due;
         period_ = period;
         running_ = arming_ = true;
