@@ -4,6 +4,7 @@
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
+#include <mpg/sched/timer_wheel.hpp>
 #include <mpg/select.hpp>
 #include <mpg/time.hpp>
 
@@ -393,6 +394,41 @@ TEST(timers_alone, throw_without_a_runtime) {
     EXPECT_THROW(mpg::timer(1ms), std::logic_error);
     EXPECT_THROW(mpg::ticker(1ms), std::logic_error);
     EXPECT_THROW(mpg::after_func(1ms, [] {}), std::logic_error);
+}
+
+// Timers of one tick fire in the order in which they were armed, also those that moved down from a coarser slot and those
+// armed after others had gone.
+TEST(timer_wheel, a_tick_keeps_its_order) {
+    using namespace mpg::sched;
+    struct numbered : timer_node {
+        int number = 0;
+        std::vector<int>* fired = nullptr;
+    };
+    constexpr mpg::base::nanos tick = 1 << 16;
+    auto wheel = std::make_unique<timer_wheel>();
+    wheel->open(0);
+    std::vector<int> fired;
+    std::vector<numbered> nodes(600);
+    auto arm = [&](int i, mpg::base::nanos at) {
+        auto& n = nodes[static_cast<std::size_t>(i)];
+        n.number = i;
+        n.fired = &fired;
+        n.fire = [](timer_node& self) noexcept {
+            auto& me = static_cast<numbered&>(self);
+            me.fired->push_back(me.number);
+        };
+        wheel->arm(n, at);
+    };
+    for (int i = 0; i < 200; ++i) arm(i, 5000 * tick); // two levels up
+    for (int i = 0; i < 200; i += 3) EXPECT_TRUE(wheel->disarm(nodes[static_cast<std::size_t>(i)]));
+    EXPECT_EQ(wheel->advance(4999 * tick), 0); // all moved down by now
+    for (int i = 200; i < 400; ++i) arm(i, 5000 * tick);
+    for (int i = 400; i < 600; ++i) arm(i, 5001 * tick);
+    EXPECT_EQ(wheel->advance(6000 * tick), 533);
+    EXPECT_EQ(wheel->armed(), 0u);
+    EXPECT_EQ(wheel->next(), mpg::base::never);
+    EXPECT_EQ(fired.size(), 533u);
+    EXPECT_TRUE(std::is_sorted(fired.begin(), fired.end()));
 }
 
 } // namespace
