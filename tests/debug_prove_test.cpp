@@ -446,7 +446,8 @@ TEST_P(prove, not_while_a_thread_or_a_blocked_task_knows) {
             EXPECT_EQ(::read(in, &c, 1), 1);
             mine.send(1);
         });
-        mpg::go([mine = *b, in = pipe[0]]() mutable {
+        mpg::wait_group blocked;
+        blocked.go([mine = *b, in = pipe[0]]() mutable {
             mpg::blocking([&] {
                 char c;
                 EXPECT_EQ(::read(in, &c, 1), 1);
@@ -459,7 +460,7 @@ TEST_P(prove, not_while_a_thread_or_a_blocked_task_knows) {
         expect_alive(2);
         EXPECT_EQ(::write(pipe[1], "xy", 2), 2);
         plain.join();
-        while (waiting() > 0) mpg::yield();
+        blocked.wait();
         ::close(pipe[0]);
         ::close(pipe[1]);
     });

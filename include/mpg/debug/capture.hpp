@@ -321,14 +321,14 @@ inline bool capture_in_syscall(sched::machine& m, int tid, capture& out) {
     if (!low || !t->rt) return false;
     auto top = reinterpret_cast<std::uint64_t>(t->rt->stacks.top(low));
     if (sp < reinterpret_cast<std::uint64_t>(low) || sp >= top || sp % 8 != 0) return false;
-    out.task = t->id;
+    out.task = sched::read_racy(t->id);
     out.registers = {};
     out.registers.pc = pc;
     out.registers.set(stack_register, sp);
     out.base = sp;
     out.bytes.resize(std::min<std::size_t>(top - sp, most_stack));
     copy_racy(out.bytes.data(), reinterpret_cast<const void*>(sp), out.bytes.size());
-    return syscall_line(tid) == before && m.cur == t && t->id == out.task;
+    return syscall_line(tid) == before && sched::read_racy(m.cur) == t && sched::read_racy(t->id) == out.task;
 }
 
 } // namespace mpg::debug::detail

@@ -207,7 +207,7 @@ class photographer {
         i.id = MPG_DEBUG_FIELD(l.view, id);
         i.created_at = MPG_DEBUG_FIELD(l.view, created_at);
         i.parent = MPG_DEBUG_FIELD(l.view, parent);
-        if (MPG_DEBUG_FIELD(l.view, extras)) i.name = sched::name_of(*l.t);
+        if (MPG_DEBUG_FIELD(l.view, extras)) i.name = sched::name_of(rt_, *l.t);
         if (i.state != task_state::fresh && i.state != task_state::running && l.since != 0 && now_ > l.since)
             i.waited = std::chrono::nanoseconds(now_ - l.since);
         const sched::park_ops* wait = MPG_DEBUG_FIELD(l.view, wait);

@@ -47,11 +47,12 @@ template <class T> __attribute__((no_sanitize("thread"), noinline)) T read_racy(
     return *const_cast<const volatile T*>(&from);
 }
 
-inline std::string name_of(const task& t) {
-    if (!t.rt) return {};
-    std::lock_guard hold(t.rt->names_lock);
+/// t: a record of rt, which may be taken anew meanwhile.
+inline std::string name_of(runtime_state& rt, const task& t) {
+    std::lock_guard hold(rt.names_lock);
     return t.extras ? t.extras->name : std::string();
 }
+inline std::string name_of(const task& t) { return t.rt ? name_of(*t.rt, t) : std::string(); }
 
 /// How reports are written where the debug room is included; null: the plain list and addresses.
 struct report_writer {
