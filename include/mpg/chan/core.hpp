@@ -248,6 +248,22 @@ template <sched::wait_reason Reason>
 inline constexpr sched::park_ops single_ops{Reason, &single_wait::commit, &single_wait::abort,
                                             &single_wait::look};
 
+/// Waits in q, of c, with a node whose slot and emit are given. The lock is held, and nothing can be done at once. blocked:
+/// a stop has withdrawn the wait and lets the strand go on, so it must start over. Afterwards the channel may be gone.
+MPG_NOINLINE inline outcome wait_in(channel_core& c, wait_queue& q, void* slot, emit_fn emit,
+                                    const sched::park_ops& ops) {
+    chan_waiter node;
+    node.who = sched::current();
+    node.slot = slot;
+    node.emit = emit;
+    q.push_back(node);
+    single_wait w{&c, &q, &node};
+    const bool woken = sched::park(ops, &w);
+    sched::suspension_point();
+    if (!woken) [[unlikely]] return outcome::blocked;
+    return node.ok ? outcome::done : outcome::closed;
+}
+
 /// Waits until this task's runtime stops.
 [[noreturn]] MPG_NOINLINE inline void wait_forever(const sched::park_ops& ops) {
     for (;;) {

@@ -70,23 +70,18 @@ template <class Op> outcome try_now(Op& op) {
     return op.result;
 }
 
-/// Waits until it is done or closed. locked: the caller has called suspension_point, holds the lock, and has
-/// found that it has to wait.
-template <class Op>
-MPG_NOINLINE outcome wait_single(Op& op, const sched::park_ops& ops, bool locked = false) {
+/// Waits until it is done or closed.
+template <class Op> MPG_NOINLINE outcome wait_single(Op& op, const sched::park_ops& ops) {
     channel_core& c = *op.core;
     for (;;) {
-        if (!locked) {
-            sched::suspension_point();
-            c.lock.lock();
-            op.peer = nullptr;
-            op.result = op.attempt();
-            if (op.result != outcome::blocked) {
-                if (conclude(op)) return op.result;
-                continue;
-            }
+        sched::suspension_point();
+        c.lock.lock();
+        op.peer = nullptr;
+        op.result = op.attempt();
+        if (op.result != outcome::blocked) {
+            if (conclude(op)) return op.result;
+            continue;
         }
-        locked = false;
         chan_waiter node;
         node.who = sched::current();
         op.prepare(node);

@@ -22,14 +22,16 @@ namespace channels {
 template <class T> MPG_ALWAYS_INLINE void recv_slow_into(channel<T>& c, std::optional<T>& out) {
     if constexpr (inline_element<T>) {
         chan_waiter* peer = nullptr;
+        constexpr const sched::park_ops& ops = single_ops<sched::wait_reason::chan_recv>;
         if (c.take(out, peer) != outcome::blocked) {
             c.lock.unlock();
             if (peer) wake(*peer);
             return;
         }
+        if (wait_in(c, c.receivers, &out, nullptr, ops) != outcome::blocked) [[likely]] return;
     }
     recv_op<T> op(&c, &out);
-    wait_single(op, single_ops<sched::wait_reason::chan_recv>, inline_element<T>);
+    wait_single(op, single_ops<sched::wait_reason::chan_recv>);
 }
 template <class T> MPG_NOINLINE std::optional<T> recv_slow(channel<T>& c) {
     std::optional<T> out;

@@ -22,11 +22,13 @@ template <class T> MPG_NOINLINE void send_slow(channel<T>& c, T& v) {
         if (result != outcome::blocked) {
             c.lock.unlock();
             if (peer) wake(*peer);
+        } else {
+            result = wait_in(c, c.senders, std::addressof(v), &emit_as<T, T&&>, single_ops<sched::wait_reason::chan_send>);
         }
     }
     if (result == outcome::blocked) {
         send_op<T> op(&c, std::addressof(v));
-        result = wait_single(op, single_ops<sched::wait_reason::chan_send>, inline_element<T>);
+        result = wait_single(op, single_ops<sched::wait_reason::chan_send>);
     }
     if (result == outcome::closed) throw channel_closed();
 }
