@@ -28,7 +28,7 @@ struct context {
 
 #if defined(MPG_USE_FCONTEXT)
 
-MPG_ALWAYS_INLINE void jump(context& from, context& to) noexcept {
+MPG_ALWAYS_INLINE void jump(context& from, context to) noexcept {
     auto back = boost::context::detail::jump_fcontext(to.sp, &from);
     static_cast<context*>(back.data)->sp = back.fctx;
 }
@@ -44,9 +44,10 @@ template <void (*Entry)() noexcept> context make(void* top, std::size_t size) no
 
 #else
 
-/// Leaves this stack, remembering it in `from`, for the one in `to`. Returns when somebody jumps back.
-MPG_ALWAYS_INLINE void jump(context& from, context& to) noexcept {
-    context *f = &from, *t = &to;
+/// Leaves this stack, remembering it in `from`, for `to`. Returns when somebody jumps back.
+MPG_ALWAYS_INLINE void jump(context& from, context to) noexcept {
+    context* f = &from;
+    void* t = to.sp;
     // The compiler saves what it needs of the clobbered registers around this; rsp, rbp and rip are ours. The 128
     // bytes keep clear of the red zone of the function that this is inlined into.
     asm volatile("subq $128, %%rsp\n\t"
@@ -54,7 +55,7 @@ MPG_ALWAYS_INLINE void jump(context& from, context& to) noexcept {
                  "leaq 1f(%%rip), %%rax\n\t"
                  "pushq %%rax\n\t"
                  "movq %%rsp, (%0)\n\t"
-                 "movq (%1), %%rsp\n\t"
+                 "movq %1, %%rsp\n\t"
                  "popq %%rax\n\t"
                  "popq %%rbp\n\t"
                  "jmp *%%rax\n"

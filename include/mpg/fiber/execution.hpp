@@ -71,6 +71,17 @@ struct execution {
 
 namespace detail {
 
+#if defined(__x86_64__)
+/// In one move, padding included: compilers make two of an assignment.
+MPG_ALWAYS_INLINE void copy(exception_state& to, const exception_state& from) noexcept {
+    static_assert(sizeof(exception_state) == 16);
+    typedef long long whole __attribute__((vector_size(16), aligned(8), may_alias));
+    reinterpret_cast<whole&>(to) = reinterpret_cast<const whole&>(from);
+}
+#else
+MPG_ALWAYS_INLINE void copy(exception_state& to, const exception_state& from) noexcept { to = from; }
+#endif
+
 MPG_ALWAYS_INLINE void exchange_fp(fp_control& from, const fp_control& to) noexcept {
 #if defined(__x86_64__)
     asm volatile("stmxcsr %0" : "=m"(from.word));
@@ -173,9 +184,8 @@ MPG_NOINLINE inline void end_nested(const thread_state& kept, const thread_ancho
 /// must not be inlined into code that could remember something of it.
 MPG_ALWAYS_INLINE void switch_here(execution& from, execution& to, const thread_anchor& anchor,
                                    [[maybe_unused]] bool ends = false) noexcept {
-    exception_state& exceptions = *anchor.exceptions;
-    from.exceptions = exceptions;
-    exceptions = to.exceptions;
+    detail::copy(from.exceptions, *anchor.exceptions);
+    detail::copy(*anchor.exceptions, to.exceptions);
     int& error = *anchor.error;
     from.error = error;
     error = to.error;

@@ -56,7 +56,7 @@ class blocking_section {
         if (!p.runnext.load(std::memory_order_relaxed) && p.ring.size() == 0 && p.attention.load(std::memory_order_relaxed) == 0 && !p.poll->busy() &&
             !p.poll->has_work() && p.wheel->next() == base::never && p.poll_lock.try_lock()) {
             p.poll_lock.unlock();
-            stamp(m, t);
+            stamp(&p, t);
             probe::task_block(*t, wait_reason::blocking);
             m->p = nullptr;
             {

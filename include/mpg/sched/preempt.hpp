@@ -155,7 +155,7 @@ MPG_NOINLINE inline void came_back(machine& m) noexcept {
 inline void stand_still(machine& m, task& t, const void* context) noexcept {
     t.set_state(task_state::frozen);
     t.standing = standing::computes;
-    stamp(&m, &t);
+    stamp(m.p, &t);
     m.frozen_at.store(context, std::memory_order_relaxed);
 }
 

@@ -54,21 +54,29 @@ MPG_NOINLINE inline void ready_elsewhere(task* t) noexcept {
     }
 }
 
+/// The task that the current one has woken before another one. Owner of p, on m.
+MPG_NOINLINE inline void push_aside(machine* m, processor& p, task* old) noexcept {
+    push_ring(p, old);
+    if (!p.alone && !m->polling) published(*p.rt);
+}
+
 inline void ready(task* t) noexcept {
-    if (t->is_thread() || t->blocking != 0) [[unlikely]] return ready_elsewhere(t);
-    runtime_section here;
-    runtime_state& rt = *t->rt;
-    processor* p = here.of(rt);
+    machine* m = this_machine();
+    runtime_state* rt = t->rt;
+    if (!m || m->rt != rt || !rt || t->blocking != 0) [[unlikely]] return ready_elsewhere(t);
+    enter_runtime(*m);
+    processor* p = m->p;
+    if (!p) [[unlikely]] {
+        leave_runtime(*m);
+        return ready_elsewhere(t);
+    }
     t->set_state(task_state::runnable);
     probe::task_ready(*t);
     sample_ready(p, *t, true);
-    if (!p) [[unlikely]] return inject(rt, t);
     task* old = p->runnext.load(std::memory_order_relaxed);
     p->runnext.store(t, std::memory_order_relaxed);
-    if (old) {
-        push_ring(*p, old);
-        if (!p->alone && !here.m->polling) published(rt);
-    }
+    if (old) [[unlikely]] push_aside(m, *p, old);
+    leave_runtime(*m);
 }
 
 /// The world has woken t. True: it goes first. See precedence.hpp.

@@ -27,7 +27,7 @@ inline bool take_in_place(machine* m, task* host, task* t, const char* here) noe
     if (here < host->stack + pool.guard_bytes() + (pool.slot_bytes() - pool.guard_bytes()) / 2) return false;
     if (!p->ring.take_back(t, p->alone)) return false;
     bump(p->tick);
-    stamp(m, host);
+    stamp(p, host);
     probe::probe_block(*host, wait_reason::join);
     host->wait = &hosting;
     host->set_state(task_state::waiting);

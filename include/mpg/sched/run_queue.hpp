@@ -4,8 +4,9 @@
 // only. A slot between head_ and tail_ is written before tail_ is released and not overwritten before head_ has passed
 // it, so a taker that wins its exchange on head_ has read valid slots; one that loses throws away what it read.
 //
-// The owner may take a task out again that it has pushed lately (take_back). In its upper half head_ has a turn and a
+// The owner may take a task out again that it has pushed lately (take_back). In its lower half head_ has a turn and a
 // busy bit: while it is set nobody takes, and a thief that has read head_ before fails, for the turn is another one.
+// (The index is above, where it may run over.)
 #pragma once
 
 #include <mpg/base/atomic.hpp>
@@ -48,6 +49,23 @@ template <std::uint32_t Capacity> class basic_run_queue {
                 return t;
         }
     }
+    /// Owner only. Where the ring begins and ends, as long as nobody takes and the owner does nothing.
+    struct ends {
+        std::uint64_t head;
+        std::uint32_t tail;
+        bool empty() const noexcept { return index(head) == tail; }
+    };
+    ends now() const noexcept {
+        return {head_.load(std::memory_order_relaxed), tail_.load(std::memory_order_relaxed)};
+    }
+    /// Of a ring from which nobody steals, which is not empty: its oldest.
+    task* front(ends e) const noexcept { return slots_[index(e.head) % capacity].load(std::memory_order_relaxed); }
+    /// The same: its oldest goes, and t comes to the back.
+    void rotate(ends e, task* t) noexcept {
+        head_.store(advanced(e.head, 1), std::memory_order_release);
+        slots_[e.tail % capacity].store(t, std::memory_order_relaxed);
+        tail_.store(e.tail + 1, std::memory_order_release); // pairs with: size
+    }
     /// Owner only: takes t out again if it is among those pushed last. What was pushed after it moves up.
     bool take_back(const task* t, bool alone) noexcept {
         const std::uint32_t tail = tail_.load(std::memory_order_relaxed);
@@ -58,14 +76,14 @@ template <std::uint32_t Capacity> class basic_run_queue {
         if (back > most) return false;
         if (!alone)
             // acquire: what follows comes after it. From here on nobody else changes head_.
-            while (!head_.compare_exchange_weak(head, head + busy, std::memory_order_acquire,
+            while (!head_.compare_exchange_weak(head, head | busy, std::memory_order_acquire,
                                                 std::memory_order_relaxed))
                 if (tail - index(head) < back) return false; // it was taken meanwhile
         for (; back > 1; --back)
             slots_[(tail - back) % capacity].store(
                 slots_[(tail - back + 1) % capacity].load(std::memory_order_relaxed), std::memory_order_relaxed);
         tail_.store(tail - 1, std::memory_order_relaxed);
-        if (!alone) head_.store(head + turn, std::memory_order_release); // pairs with: take, size
+        if (!alone) head_.store(next_turn(head), std::memory_order_release); // pairs with: take, size
         return true;
     }
     /// Owner only, of a full ring: takes the older half out. out must have room for capacity / 2.
@@ -82,11 +100,12 @@ template <std::uint32_t Capacity> class basic_run_queue {
     std::uint64_t mark() const noexcept { return head_.load(std::memory_order_relaxed) & ~busy; }
 
   private:
-    static constexpr std::uint64_t busy = std::uint64_t{1} << 32, turn = 2 * busy;
+    static constexpr std::uint64_t busy = 1, turn = 2;
     static constexpr std::uint32_t look_back = 16;
-    static std::uint32_t index(std::uint64_t head) noexcept { return static_cast<std::uint32_t>(head); }
-    static std::uint64_t advanced(std::uint64_t head, std::uint32_t n) noexcept {
-        return (head & ~(busy - 1)) | static_cast<std::uint32_t>(index(head) + n);
+    static std::uint32_t index(std::uint64_t head) noexcept { return static_cast<std::uint32_t>(head >> 32); }
+    static std::uint64_t advanced(std::uint64_t head, std::uint32_t n) noexcept { return head + (std::uint64_t{n} << 32); }
+    static std::uint64_t next_turn(std::uint64_t head) noexcept {
+        return (std::uint64_t{index(head)} << 32) | static_cast<std::uint32_t>(head + turn);
     }
 
     std::uint32_t take(task** out, std::uint32_t most) noexcept {
@@ -107,7 +126,7 @@ template <std::uint32_t Capacity> class basic_run_queue {
         }
     }
 
-    alignas(base::cache_line) base::atomic<std::uint64_t> head_{0}; // turns, busy, index; owner and thieves
+    alignas(base::cache_line) base::atomic<std::uint64_t> head_{0}; // index, turns, busy; owner and thieves
     alignas(base::cache_line) base::atomic<std::uint32_t> tail_{0}; // the owner writes
     std::array<base::atomic<task*>, capacity> slots_{};
 };

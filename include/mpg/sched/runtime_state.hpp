@@ -207,6 +207,7 @@ class [[gnu::visibility("default")]] registry {
                              for (runtime_state* rt = r.first_; rt; rt = rt->next_alive) {
                                  rt->forked.store(true, std::memory_order_relaxed);
                                  rt->stopping.store(true, std::memory_order_relaxed);
+                                 for (auto& p : rt->ps) p->attention.fetch_or(attention::stop, std::memory_order_relaxed);
                              }
                              r.first_ = nullptr;
                              r.lock_.unlock();

@@ -81,9 +81,9 @@ MPG_ALWAYS_INLINE void begin_run_at_once(machine* m, task& t) noexcept {
     probe::task_start_at_once(t, m->p);
 }
 
-/// self stops running. Its P's clock is at most a scheduler visit old; no two stamps of a record are equal.
-MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
-    base::nanos now = m->p ? m->p->clock.load(std::memory_order_relaxed) : base::now();
+/// self stops running. p's clock is at most a scheduler visit old; no two stamps of a record are equal.
+MPG_ALWAYS_INLINE void stamp(const processor* p, task* self) noexcept {
+    base::nanos now = p ? p->clock.load(std::memory_order_relaxed) : base::now();
     self->since = now > self->since ? now : self->since + 1;
 }
 
@@ -93,36 +93,39 @@ MPG_ALWAYS_INLINE void stamp(machine* m, task* self) noexcept {
           (why == wait_reason::none ? "yield" : std::string(to_string(why))));
 }
 
-/// Leaves the current task, which is to be published by finish(arg), for next, or for the scheduler (null). Returns when
-/// it runs again, maybe on another thread: so it is not inlined. m is in the runtime, and no longer when this returns.
-/// why: what it waits for; none: it can go on.
-MPG_NOINLINE inline void depart(machine* m, task* self, task* next, void (*finish)(void*) noexcept, void* arg,
-                                wait_reason why) noexcept {
+/// Leaves the current task, which is to be published by finish(arg) if that is not null, for next, or for the scheduler
+/// (null). Returns when it runs again, maybe on another thread: so what this is inlined into is not, and keeps nothing of the
+/// old one. m is in the runtime, and no longer when this returns. p: m's. why: what it waits for; none: it can go on.
+/// Returns the machine that it runs on.
+MPG_ALWAYS_INLINE machine* leave_for(machine* m, processor* p, task* self, task* next, void (*finish)(void*) noexcept,
+                                     void* arg, wait_reason why) noexcept {
 #if !defined(NDEBUG)
     if (self->no_suspend != 0 && !self->bound) [[unlikely]] suspended_nevertheless(*self, why);
 #endif
-    stamp(m, self);
+    stamp(p, self);
     if (why != wait_reason::none) probe::probe_block(*self, why);
     m->finish = finish;
     m->finish_arg = arg;
     m->cur = next;
     if (next) {
         next->set_state(task_state::running);
-        sample_start(m->p, *next);
-        probe::probe_start(*next, m->p);
+        sample_start(p, *next);
+        probe::probe_start(*next, p);
     }
     probe::task_switch(*self, why, next);
     fiber::switch_here(self->ex, next ? next->ex : m->g0, m->anchor);
     m = this_machine();
     run_finish(m);
     leave_runtime(*m);
+    return m;
 }
 
 /// Leaves the current task for the next one of the P. m is not in the runtime yet.
-inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg,
-                        wait_reason why = wait_reason::none) noexcept {
+MPG_NOINLINE inline void switch_away(machine* m, task* self, void (*finish)(void*) noexcept, void* arg,
+                                     wait_reason why = wait_reason::none) noexcept {
     enter_runtime(*m);
-    depart(m, self, pick_local(m), finish, arg, why);
+    task* next = pick_local(m);
+    leave_for(m, m->p, self, next, finish, arg, why);
 }
 
 /// A plain thread waits. It serves the timer of its wait, if there is one.
@@ -144,7 +147,9 @@ MPG_ALWAYS_INLINE bool park_task(machine* m, task* t, const park_ops& ops, void*
     t->wait = &ops;
     t->wait_arg = arg;
     t->set_state(t->blocking ? task_state::blocking : task_state::waiting);
-    switch_away(m, t, ops.commit, arg, ops.reason);
+    enter_runtime(*m);
+    task* next = pick_local(m);
+    leave_for(m, m->p, t, next, ops.commit, arg, ops.reason);
     if (t->withdrawn.load(std::memory_order_relaxed)) [[unlikely]] {
         t->withdrawn.store(false, std::memory_order_relaxed);
         return false;
@@ -169,12 +174,12 @@ inline unsigned places() noexcept {
 }
 
 /// While contention is profiled.
-MPG_NOINLINE inline bool park_watched(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
+MPG_NOINLINE inline bool park_watched(machine* m, task* t, const park_ops& ops, void* arg, const void* caller) noexcept {
     const base::nanos began = base::now();
     const wait_reason why = ops.reason;
     const bool woken = park_task(m, t, ops, arg);
     if (contention_fn f = t->rt->trace.waited.load(std::memory_order_acquire); f && woken) // pairs with: registry::attach
-        f(why, base::now() - began, __builtin_return_address(0));
+        f(why, base::now() - began, caller);
     return woken;
 }
 
@@ -187,18 +192,28 @@ inline void contention_ended(base::nanos time, const void* caller) noexcept {
     if (contention_fn f = contention_watcher()) [[unlikely]] f(wait_reason::mutex, time, caller);
 }
 
-inline bool park(const park_ops& ops, void* arg) noexcept {
+MPG_NOINLINE inline bool park(const park_ops& ops, void* arg) noexcept {
     machine* m = this_machine();
     if (!m) [[unlikely]] m = make_stand_in();
     task* t = m->cur;
     if (t->is_thread()) [[unlikely]] return park_thread(m, t, ops, arg);
-    if (t->rt->trace.waited.load(std::memory_order_relaxed)) [[unlikely]] return park_watched(m, t, ops, arg);
+    if (t->rt->trace.waited.load(std::memory_order_relaxed)) [[unlikely]]
+        return park_watched(m, t, ops, arg, __builtin_return_address(0));
     return park_task(m, t, ops, arg);
+}
+
+/// What makes a task that yields visible again.
+inline void publish_yielded(void* arg) noexcept {
+    auto* self = static_cast<task*>(arg);
+    if (machine* here = this_machine(); here->p) [[likely]]
+        push_ring(*here->p, self);
+    else // a locked machine has given its P away already; a surplus one has none
+        inject(*self->rt, self);
 }
 
 /// To the back of the queue. Called with a machine that has a task. When its P has nothing else to run it returns at
 /// once, but for each 61st time, which goes to the scheduler, that looks at the world.
-inline void yield_now(machine* m) noexcept {
+MPG_NOINLINE inline void yield_now(machine* m) noexcept {
     enter_runtime(*m);
     task* t = m->cur;
     task* next = nullptr;
@@ -209,16 +224,42 @@ inline void yield_now(machine* m) noexcept {
         if (next) next = startable(m, next);
     }
     t->set_state(task_state::runnable);
-    depart(
-        m, t, next,
-        [](void* arg) noexcept {
-            auto* self = static_cast<task*>(arg);
-            if (machine* here = this_machine(); here->p) [[likely]]
-                push_ring(*here->p, self);
-            else // a locked machine has given its P away already; a surplus one has none
-                inject(*self->rt, self);
-        },
-        t, wait_reason::none);
+    leave_for(m, p, t, next, publish_yielded, t, wait_reason::none);
+}
+
+/// The usual cases of yield_now: nobody else is there, or the only P's ring has somebody. False: nothing was done. m becomes
+/// the machine where the caller goes on; what this is inlined into is not.
+MPG_ALWAYS_INLINE bool yield_to_ring(machine*& m) noexcept {
+    enter_runtime(*m);
+    processor* p = m->p;
+    if (p && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 &&
+        !p->runnext.load(std::memory_order_relaxed)) [[likely]] {
+        const std::uint32_t tick = p->tick.load(std::memory_order_relaxed) + 1;
+        const run_queue::ends ring = p->ring.now();
+        if (tick % 61 != 0) [[likely]] {
+            if (ring.empty()) {
+                if (m->rt->global.size() == 0) {
+                    p->tick.store(tick, std::memory_order_relaxed);
+                    leave_runtime(*m);
+                    return true;
+                }
+            } else if (p->alone) {
+                task *self = m->cur, *next = p->ring.front(ring);
+                if (next->ex.ctx.sp && !next->bound) [[likely]] {
+                    p->tick.store(tick, std::memory_order_relaxed);
+                    bump(p->slices);
+                    // Nobody else takes from this ring, nor this P while its machine is in the runtime: so the task may
+                    // be there before it has left its stack.
+                    self->set_state(task_state::runnable);
+                    p->ring.rotate(ring, self);
+                    m = leave_for(m, p, self, next, nullptr, nullptr, wait_reason::none);
+                    return true;
+                }
+            }
+        }
+    }
+    leave_runtime(*m);
+    return false;
 }
 
 inline void passes_by() noexcept {

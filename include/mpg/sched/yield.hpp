@@ -5,18 +5,32 @@
 
 namespace mpg {
 
-/// This task goes to the back of the queue. May suspend; while the runtime stops it throws unwound. On a plain thread:
-/// std::this_thread::yield. About 10 ns when another task is there.
-inline void yield() {
-    using sched::machine, sched::this_machine, sched::suspension_point;
-    machine* m = this_machine();
+namespace sched {
+
+/// Yield, from anywhere.
+MPG_NOINLINE inline void yield_anyhow(machine* m) {
     if (!m || !m->cur || m->cur->is_thread() || m->cur->blocking != 0) {
         ::sched_yield();
         return;
     }
     suspension_point(m);
-    sched::yield_now(m);
+    yield_now(m);
     suspension_point();
+}
+
+} // namespace sched
+
+/// This task goes to the back of the queue. May suspend; while the runtime stops it throws unwound. On a plain thread:
+/// std::this_thread::yield. About 10 ns when another task is there.
+MPG_NOINLINE inline void yield() {
+    sched::machine* m = sched::this_machine();
+    if (m && sched::yield_to_ring(m)) [[likely]] {
+        // A stop raises the attention of all Ps.
+        if (const sched::processor* p = m->p; !p || p->attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            sched::suspension_point(m);
+        return;
+    }
+    sched::yield_anyhow(m);
 }
 
 } // namespace mpg
