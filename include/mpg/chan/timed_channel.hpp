@@ -14,6 +14,7 @@
 
 #include <mpg/base/clock.hpp>
 #include <mpg/chan/channel.hpp>
+#include <mpg/sched/machine.hpp>
 #include <mpg/sched/recycled.hpp>
 #include <mpg/sched/timer.hpp>
 
