@@ -6,6 +6,7 @@
 #pragma once
 
 #include <mpg/base/clock.hpp>
+#include <mpg/debug/dump.hpp>
 #include <mpg/debug/profile.hpp>
 #include <mpg/http/request.hpp>
 #include <mpg/http/response.hpp>
