@@ -62,6 +62,7 @@ template <std::uint32_t Capacity> class basic_run_queue {
     task* front(ends e) const noexcept { return slots_[index(e.head) % capacity].load(std::memory_order_relaxed); }
     /// The same: its oldest goes, and t comes to the back.
     void rotate(ends e, task* t) noexcept {
+        // release pairs with: size. Nobody takes, so the freed slot may be written at once.
         head_.store(advanced(e.head, 1), std::memory_order_release);
         slots_[e.tail % capacity].store(t, std::memory_order_relaxed);
         tail_.store(e.tail + 1, std::memory_order_release); // pairs with: size
