@@ -427,6 +427,47 @@ template <class F> void frozen_within(unsigned procs, F f) {
     EXPECT_GT(stats.preemptions, 50u);
 }
 
+// A machine that is asked to give its P to a frozen one, and cannot: who was to get the P must not wait for that one alone.
+
+/// One task is frozen and then promised the P of a second one, which stands where nobody may be frozen. `rest(on)` is what
+/// that one does afterwards; on: the first has not gone on so far.
+template <class F> void promised_to_a_frozen_one(F rest) {
+    mpg::options o;
+    o.procs = 1;
+    o.preempt_after = 200us;
+    mpg::run(o, [&] {
+        std::atomic<bool> promised{false}, on{true};
+        mpg::wait_group ended;
+        ended.go([&] {
+            while (!promised) {}
+            on = false;
+        });
+        ended.go([&] {
+            const auto& frozen = mpg::sched::this_machine()->rt->frozen_count;
+            while (frozen.load() == 0) {}
+            {
+                mpg::sched::runtime_section here;
+                while (frozen.load() != 0) {}
+                promised = true;
+                work_a_little();
+            }
+            rest(on);
+        });
+        ended.wait();
+    });
+}
+
+TEST(preempt_promise, one_that_ends_although_its_p_was_promised) {
+    for (int i = 0; i < 20; ++i) promised_to_a_frozen_one([](std::atomic<bool>&) {});
+}
+
+TEST(preempt_promise, one_that_goes_on_although_its_p_was_promised) {
+    for (int i = 0; i < 20; ++i)
+        promised_to_a_frozen_one([](std::atomic<bool>& on) {
+            while (on) {}
+        });
+}
+
 TEST_P(preempt, in_a_catch_block) {
     frozen_within(procs(), [](const std::atomic<bool>& on) {
         for (int k = 0; on; ++k) {

@@ -161,7 +161,8 @@ class monitor {
             return false;
         }
         const bool ordinary = ordinary_work(p, now);
-        if (!ordinary && rt_.frozen_count.load(std::memory_order_relaxed) == 0) return false;
+        if (!ordinary && rt_.frozen_count.load(std::memory_order_relaxed) == 0 && !m->relief.load(std::memory_order_relaxed))
+            return false; // nobody waits, nor has the P been promised to anybody
         if (p.attention.load(std::memory_order_relaxed) == 0 && is_idle(p)) return false;
         held_up_ = true;
         const int tid = m->tid.load(std::memory_order_acquire);
@@ -394,8 +395,9 @@ class monitor {
             processor* p = nullptr;
             for (auto& q : rt_.ps)
                 if (q->m.load(std::memory_order_acquire) == m) p = q.get();
-            if (p && p->tick.load(std::memory_order_relaxed) == m->relief_tick.load(std::memory_order_relaxed))
-                return false; // it still computes: look_at asks again
+            if (p && p->tick.load(std::memory_order_relaxed) == m->relief_tick.load(std::memory_order_relaxed) &&
+                !others_can_go_on(*p))
+                return false; // it still computes: look_at asks again. Or is idle: then the relief may have any idle P
             if (m->relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel)) give_back(relief);
             return true;
         });
