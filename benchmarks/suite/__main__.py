@@ -42,6 +42,7 @@ def parse_arguments(arguments):
                         "everything is measured in full, else build/results")
     parser.add_argument("--build", type=Path, default=REPOSITORY / "build/release", help=argparse.SUPPRESS)
     parser.add_argument("--against-build", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--list-programs", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.min_time = options.min_time or (0.03 if options.quick else 0.2)
@@ -156,17 +157,30 @@ def output_folder(options, about, date):
     return parent / f"{date:%Y-%m-%d}-{machine.slug(about)}"
 
 
+def choose_names(ours, options):
+    names = [n for n in ours.cases if options.filter.search(n) and not (options.quick and is_slow(n))]
+    if not names:
+        sys.exit(f"no case matches {options.filter.pattern}")
+    return spread_rooms(names) if options.quick else names
+
+
+def list_programs(options):
+    """What the chosen cases run, relative to the build: so that another commit needs no more built."""
+    ours = our_rival(options.build)
+    words = {word for name in choose_names(ours, options) for word in ours.commands[name](options.min_time)[0]}
+    build = options.build.resolve()
+    print("\n".join(sorted(str(word.relative_to(build)) for word in map(Path, words) if build in word.parents)))
+
+
 def main(arguments):
     options = parse_arguments(arguments)
     try:
+        if options.list_programs:
+            return list_programs(options)
         rivals, absent = choose_rivals(options)
     except Failed as e:
         sys.exit(f"{e}")
-    names = [n for n in rivals[0].cases if options.filter.search(n) and not (options.quick and is_slow(n))]
-    if options.quick:
-        names = spread_rooms(names)
-    if not names:
-        sys.exit(f"no case matches {options.filter.pattern}")
+    names = choose_names(rivals[0], options)
     about, date, before = machine.describe(options.build, REPOSITORY), datetime.datetime.now(), machine.load_average()
     for key, value in {**about, **about["rivals"]}.items():
         if key != "rivals":
