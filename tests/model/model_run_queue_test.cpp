@@ -85,7 +85,7 @@ void overflow(program& p) {
     s->push(1);
     p.thread([=] {
         task* half[queue::capacity / 2];
-        for (std::uint32_t i = 0, n = s->ring.take_half(half); i != n; ++i) s->take(*half[i]);
+        for (std::uint32_t i = 0, n = s->ring.take_oldest(half, queue::capacity / 2); i != n; ++i) s->take(*half[i]);
         s->push(2);
         s->pop();
     });

@@ -315,9 +315,26 @@ template <class R, class F, class... A>
 task<R> cancel_spawn_on(sched::runtime_state& rt, const void* created_at, F&& f, A&&... args) {
     using call = sched::bound_call_for<F, A...>;
     using frame = cancel::frame<R, call>;
+    task<R> handle;
+    handle.release_ = [](sched::task* record, cancel::result_state<R>* state) noexcept {
+        if (state->drop()) cancel::destroy_frame(*record, static_cast<frame*>(state));
+        sched::drop_record(record);
+    };
+    if constexpr (sched::task::fits<frame> && sched::made_by_copying<std::decay_t<F>, F> &&
+                  (sched::made_by_copying<std::decay_t<A>, A> && ...)) {
+        if (!rt.stopping.load(std::memory_order_relaxed)) [[likely]] {
+            sched::runtime_section here;
+            sched::task* t = sched::new_task(here, rt, created_at);
+            t->refs.store(2, std::memory_order_relaxed);
+            handle.state_ = &sched::emplace_closure<frame>(*t, &cancel::spawn_body<R, call>, std::forward<F>(f),
+                                                           std::forward<A>(args)...);
+            handle.record_ = t;
+            sched::submit(here, rt, t);
+            return handle;
+        }
+    }
     sched::task* t = sched::new_task(rt, created_at);
     t->refs.store(2, std::memory_order_relaxed);
-    task<R> handle;
     try {
         handle.state_ = &sched::emplace_closure<frame>(*t, &cancel::spawn_body<R, call>, std::forward<F>(f),
                                                        std::forward<A>(args)...);
@@ -326,10 +343,6 @@ task<R> cancel_spawn_on(sched::runtime_state& rt, const void* created_at, F&& f,
         throw;
     }
     handle.record_ = t;
-    handle.release_ = [](sched::task* record, cancel::result_state<R>* state) noexcept {
-        if (state->drop()) cancel::destroy_frame(*record, static_cast<frame*>(state));
-        sched::drop_record(record);
-    };
     if (rt.stopping.load(std::memory_order_relaxed)) [[unlikely]] { // as a task that never started
         if (rt.forked.load(std::memory_order_relaxed)) sched::used_after_fork();
         t->body(*t, t->closure(), sched::closure_op::destroy);

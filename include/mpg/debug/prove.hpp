@@ -284,6 +284,7 @@ class prover {
         };
         if (rt.records_lock.try_lock()) {
             pool(rt.free_tasks);
+            for (sched::task* b = rt.free_batches; b && ok; b = static_cast<sched::task*>(b->wait_arg)) pool(b);
             rt.records_lock.unlock();
         }
         for (auto& p : rt.ps) {
@@ -292,6 +293,7 @@ class prover {
                 !in_syscall(threads, m->tid.load(std::memory_order_relaxed)))
                 continue;
             pool(p->free_tasks);
+            pool(p->full_batch);
         }
         return ok;
     }

@@ -157,6 +157,13 @@ MPG_ALWAYS_INLINE void arrived([[maybe_unused]] execution& self) noexcept {
 #endif
 }
 
+/// The execution that runs has ended, and a new one goes on in its place, on its stack. No exception is in flight.
+MPG_ALWAYS_INLINE void start_over(const thread_anchor& anchor) noexcept {
+    *anchor.error = 0;
+    fp_control left;
+    detail::exchange_fp(left, fp_control{});
+}
+
 /// What of a thread belongs to the execution that runs on it.
 struct thread_state {
     exception_state exceptions;
@@ -164,16 +171,16 @@ struct thread_state {
     fp_control fp;
 };
 /// A call that is an execution of its own begins on the stack of another, whose state is kept meanwhile; and ends, maybe
-/// on another thread.
-MPG_NOINLINE inline void begin_nested(thread_state& kept, const thread_anchor& anchor) noexcept {
-    kept.exceptions = *anchor.exceptions;
-    *anchor.exceptions = {};
+/// on another thread: the caller has looked up the anchor afresh, and keeps nothing else of the thread.
+MPG_ALWAYS_INLINE void begin_nested(thread_state& kept, const thread_anchor& anchor) noexcept {
+    detail::copy(kept.exceptions, *anchor.exceptions);
+    detail::copy(*anchor.exceptions, exception_state{});
     kept.error = *anchor.error;
     *anchor.error = 0;
     detail::exchange_fp(kept.fp, fp_control{});
 }
-MPG_NOINLINE inline void end_nested(const thread_state& kept, const thread_anchor& anchor) noexcept {
-    *anchor.exceptions = kept.exceptions;
+MPG_ALWAYS_INLINE void end_nested(const thread_state& kept, const thread_anchor& anchor) noexcept {
+    detail::copy(*anchor.exceptions, kept.exceptions);
     *anchor.error = kept.error;
     fp_control left;
     detail::exchange_fp(left, kept.fp);

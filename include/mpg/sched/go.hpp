@@ -37,9 +37,7 @@ template <class C> void go_body(task& self, void* closure, closure_op op) {
 }
 
 /// Queues a task whose closure is in place. The caller has made it by take_record.
-inline void submit(task* t) noexcept {
-    runtime_state& rt = *t->rt;
-    runtime_section here;
+MPG_ALWAYS_INLINE void submit(runtime_section& here, runtime_state& rt, task* t) noexcept {
     t->set_state(task_state::fresh);
     probe::task_create(*t);
     processor* p = here.of(rt);
@@ -50,6 +48,10 @@ inline void submit(task* t) noexcept {
     } else {
         inject(rt, t);
     }
+}
+inline void submit(task* t) noexcept {
+    runtime_section here;
+    submit(here, *t->rt, t);
 }
 
 /// Takes back a record whose closure could not be made.
@@ -72,19 +74,25 @@ MPG_ALWAYS_INLINE const void* here() noexcept {
 }
 
 /// A record set up for a new task of rt.
-inline task* new_task(runtime_state& rt, const void* created_at) {
-    runtime_section here;
+MPG_ALWAYS_INLINE task* new_task(runtime_section& here, runtime_state& rt, const void* created_at) {
     task* t = take_record(rt, here.of(rt));
     t->created_at = created_at;
     t->parent = here.m && here.m->cur ? here.m->cur->id : 0;
-    t->wait = nullptr;
-    t->futex.store(0, std::memory_order_relaxed);
     t->no_unwind = t->blocking = t->no_suspend = 0;
+    t->on_heap = false;
     t->unwound_done = false;
     t->standing = standing::neutral;
     t->swallowed = 0;
+    t->futex.store(0, std::memory_order_relaxed);
     return t;
 }
+inline task* new_task(runtime_state& rt, const void* created_at) {
+    runtime_section here;
+    return new_task(here, rt, created_at);
+}
+
+/// Does it run no code of a user to make one of C's parts of an A?
+template <class C, class A> inline constexpr bool made_by_copying = std::is_trivially_constructible_v<C, A>;
 
 /// The runtime that new work of the caller belongs to. Throws std::logic_error when there is none.
 inline runtime_state& runtime_for_new_work() {
@@ -102,6 +110,12 @@ template <class F, class... A> void go_on(runtime_state& rt, const void* created
         if (rt.forked.load(std::memory_order_relaxed)) used_after_fork();
         closure destroyed(std::forward<F>(f), std::forward<A>(args)...); // as a task that never started
         return;
+    }
+    if constexpr (task::fits<closure> && made_by_copying<std::decay_t<F>, F> && (made_by_copying<std::decay_t<A>, A> && ...)) {
+        runtime_section here;
+        task* t = new_task(here, rt, created_at);
+        emplace_closure<closure>(*t, &go_body<closure>, std::forward<F>(f), std::forward<A>(args)...);
+        return submit(here, rt, t);
     }
     task* t = new_task(rt, created_at);
     try {

@@ -40,8 +40,9 @@ struct alignas(base::cache_line) processor {
     std::uint32_t chain_slices = 0;
     std::uint32_t to_sample = 64; // so many until the next one whose latency is measured
     fiber::stack_cache stacks;
-    task* free_tasks = nullptr;
-    std::uint32_t free_count = 0;
+    task* free_tasks = nullptr; // records.hpp
+    task* full_batch = nullptr;
+    std::uint32_t free_count = 0; // of free_tasks
     std::uint64_t next_id = 0, end_id = 0;
     block_cache blocks;
     base::nanos visited = base::never; // the last visit to the scheduler; never: it slept since

@@ -8,13 +8,15 @@
 
 namespace mpg::sched {
 
-/// Makes t visible on p's ring; the older half of a full ring goes to the global queue. Owner of p.
-inline void push_ring(processor& p, task* t) noexcept {
-    while (!p.ring.push(t)) [[unlikely]] {
-        task* half[run_queue::capacity / 2];
-        std::uint32_t n = p.ring.take_half(half);
-        if (n != 0) p.rt->global.push(p.tokens, half, n);
-    }
+/// The oldest of a full ring go to the global queue. Apart, for a task that pushes has little stack to spare.
+MPG_NOINLINE inline void overflow(processor& p) noexcept {
+    task* oldest[128];
+    if (std::uint32_t n = p.ring.take_oldest(oldest, 128); n != 0) p.rt->global.push(p.tokens, oldest, n);
+}
+
+/// Makes t visible on p's ring; the oldest of a full ring go to the global queue. Owner of p.
+MPG_ALWAYS_INLINE void push_ring(processor& p, task* t) noexcept {
+    while (!p.ring.push(t)) [[unlikely]] overflow(p);
 }
 
 /// To the global queue, from anywhere. A thread that is none of rt's keeps rt from being freed meanwhile: once the task

@@ -5,47 +5,71 @@
 
 namespace mpg::sched {
 
-inline void add_slab(runtime_state& rt) { // records_lock is not held
+// Free records go round in batches: a P has one that it takes from and gives to, and at most one more, which is full; what
+// is beyond goes to the runtime as a whole, so that a lock is taken once for a batch, also where one P starts tasks and
+// another one ends them. A batch is a list by next; its first record names the next batch of the runtime (wait_arg).
+
+inline constexpr std::uint32_t record_batch = record_slab::count;
+
+/// The records of a new slab, as a batch in the order of their addresses. records_lock is not held.
+inline task* add_slab(runtime_state& rt) {
     auto* s = new record_slab;
+    for (std::size_t i = 0; i + 1 < record_slab::count; ++i) s->records[i].next = &s->records[i + 1];
     std::lock_guard hold(rt.records_lock);
-    for (task& t : s->records) {
-        t.next = rt.free_tasks;
-        rt.free_tasks = &t;
-    }
     s->next = rt.slabs;
     rt.slabs = s;
+    return s->records;
+}
+
+/// A batch of the runtime, or null. Under records_lock.
+inline task* take_batch(runtime_state& rt) noexcept {
+    task* first = rt.free_batches;
+    if (first) {
+        rt.free_batches = static_cast<task*>(first->wait_arg);
+        first->wait_arg = nullptr;
+    }
+    return first;
 }
 
 /// A P without free records gets some. Owner of p.
 MPG_NOINLINE inline void refill_records(runtime_state& rt, processor& p) {
-    for (;;) {
-        {
-            std::lock_guard hold(rt.records_lock);
-            while (rt.free_tasks && p.free_count < 64) {
-                task* moved = rt.free_tasks;
-                rt.free_tasks = moved->next;
-                moved->next = p.free_tasks;
-                p.free_tasks = moved;
-                ++p.free_count;
-            }
-        }
-        if (p.free_tasks) return;
-        add_slab(rt);
+    if (p.full_batch) {
+        p.free_tasks = std::exchange(p.full_batch, nullptr);
+        p.free_count = record_batch;
+        return;
     }
+    {
+        std::lock_guard hold(rt.records_lock);
+        if ((p.free_tasks = take_batch(rt))) {
+            p.free_count = record_batch;
+            return;
+        }
+        while (rt.free_tasks && p.free_count < record_batch) {
+            task* moved = rt.free_tasks;
+            rt.free_tasks = moved->next;
+            moved->next = p.free_tasks;
+            p.free_tasks = moved;
+            ++p.free_count;
+        }
+    }
+    if (p.free_tasks) return;
+    p.free_tasks = add_slab(rt);
+    p.free_count = record_batch;
 }
 
 /// From a thread without a P of rt.
 MPG_NOINLINE inline task* take_shared_record(runtime_state& rt) {
     task* t;
-    for (;;) {
-        {
-            std::lock_guard hold(rt.records_lock);
-            if ((t = rt.free_tasks)) {
-                rt.free_tasks = t->next;
-                break;
-            }
-        }
-        add_slab(rt);
+    {
+        std::lock_guard hold(rt.records_lock);
+        if (!rt.free_tasks) rt.free_tasks = take_batch(rt);
+        if ((t = rt.free_tasks)) rt.free_tasks = t->next;
+    }
+    if (!t) {
+        t = add_slab(rt);
+        std::lock_guard hold(rt.records_lock);
+        t[record_slab::count - 1].next = rt.free_tasks;
+        rt.free_tasks = t->next;
     }
     t->id = rt.next_id.fetch_add(1, std::memory_order_relaxed);
     rt.foreign_created.fetch_add(1, std::memory_order_release);
@@ -74,19 +98,32 @@ inline task* take_record(runtime_state& rt, processor* p) {
     return t;
 }
 
-/// In a runtime_section, or on a scheduler's stack.
-inline void free_record(task* t, processor* p) noexcept {
-    t->set_state(task_state::free);
-    if (p && p->free_count < 512) [[likely]] {
-        t->next = p->free_tasks;
-        p->free_tasks = t;
-        ++p->free_count;
+/// The P's batch is full, or there is no P.
+MPG_NOINLINE inline void give_batch(task* t, processor* p) noexcept {
+    runtime_state& rt = *t->rt;
+    if (!p) {
+        std::lock_guard hold(rt.records_lock);
+        t->next = rt.free_tasks;
+        rt.free_tasks = t;
         return;
     }
-    runtime_state& rt = *t->rt;
-    std::lock_guard hold(rt.records_lock);
-    t->next = rt.free_tasks;
-    rt.free_tasks = t;
+    if (task* full = std::exchange(p->full_batch, p->free_tasks)) {
+        std::lock_guard hold(rt.records_lock);
+        full->wait_arg = rt.free_batches;
+        rt.free_batches = full;
+    }
+    t->next = nullptr;
+    p->free_tasks = t;
+    p->free_count = 1;
+}
+
+/// In a runtime_section, or on a scheduler's stack. p: the caller's, or null.
+MPG_ALWAYS_INLINE void free_record(task* t, processor* p) noexcept {
+    t->set_state(task_state::free);
+    if (!p || p->free_count == record_batch) [[unlikely]] return give_batch(t, p);
+    t->next = p->free_tasks;
+    p->free_tasks = t;
+    ++p->free_count;
 }
 
 /// One of the two holders of a record, the run and a handle, lets go of it. True: it was the last.
@@ -98,8 +135,8 @@ inline bool drops_last(task* t) noexcept {
 inline void drop_record(task* t) noexcept {
     if (!drops_last(t)) return;
     runtime_section here;
-    if (here.m && here.m->p && here.m->rt == __atomic_load_n(&t->rt, __ATOMIC_RELAXED)) [[likely]]
-        return free_record(t, here.m->p);
+    if (here.m && here.m->rt == __atomic_load_n(&t->rt, __ATOMIC_RELAXED)) [[likely]]
+        if (processor* p = here.m->p) [[likely]] return free_record(t, p);
     base::spinlock& lock = records_at_large();
     lock.lock();
     if (t->rt) {

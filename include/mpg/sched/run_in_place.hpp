@@ -18,7 +18,11 @@ inline constexpr park_ops hosting{wait_reason::join, nullptr, [](void*) noexcept
 
 /// Takes t for the current task. False: it is not to be had.
 inline bool take_in_place(machine* m, task* host, task* t, const char* here) noexcept {
-    runtime_section inside;
+    struct section {
+        machine* m;
+        explicit section(machine* at) noexcept : m(at) { enter_runtime(*m); }
+        ~section() { leave_runtime(*m); }
+    } inside{m};
     processor* p = m->p;
     if (!p || t->rt != m->rt || m->locked || host->blocking != 0 || !host->stack ||
         p->attention.load(std::memory_order_relaxed) != 0 || t->get_state() != task_state::fresh || t->bound)
@@ -32,8 +36,9 @@ inline bool take_in_place(machine* m, task* host, task* t, const char* here) noe
     host->wait = &hosting;
     host->set_state(task_state::waiting);
     t->stack = host->stack;
-    t->ex = fiber::execution{};
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
     t->ex.sanitizer = host->ex.sanitizer;
+#endif
     m->cur = t;
     t->set_state(task_state::running);
     sample_start(p, *t);
@@ -50,12 +55,15 @@ inline void end_in_place(task* host, task* t) noexcept {
         t->bound->locked = false;
         t->bound = nullptr;
     }
-    t->wait = nullptr;
     t->stack = nullptr;
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
     t->ex.sanitizer = nullptr;
+#endif
     probe::task_end(*t);
     t->set_state(task_state::ended);
-    retire(m, t);
+    // The handle is the host's, who is here: of the two holders of the record the run goes, and nobody else counts.
+    t->refs.store(1, std::memory_order_relaxed);
+    count_ended(m, *t->rt);
     m->cur = host;
     host->wait = nullptr;
     host->set_state(task_state::running);

@@ -1,4 +1,4 @@
-// The local run queue of a P: a ring of 256, pushed by its owner, popped by its owner and by thieves.
+// The local run queue of a P: a ring of 1024, pushed by its owner, popped by its owner and by thieves.
 //
 // Go's runq (src/runtime/proc.go). head_ is advanced by compare-exchange by whoever takes; tail_ is stored by the owner
 // only. A slot between head_ and tail_ is written before tail_ is released and not overwritten before head_ has passed
@@ -34,7 +34,7 @@ template <std::uint32_t Capacity> class basic_run_queue {
         return true;
     }
     /// Owner only. alone: no other P exists, so nobody steals and a plain store does.
-    task* pop(bool alone) noexcept {
+    MPG_ALWAYS_INLINE task* pop(bool alone) noexcept {
         std::uint64_t head = head_.load(std::memory_order_relaxed);
         for (;;) {
             if (index(head) == tail_.load(std::memory_order_relaxed)) return nullptr;
@@ -87,8 +87,8 @@ template <std::uint32_t Capacity> class basic_run_queue {
         if (!alone) head_.store(next_turn(head), std::memory_order_release); // pairs with: take, size
         return true;
     }
-    /// Owner only, of a full ring: takes the older half out. out must have room for capacity / 2.
-    std::uint32_t take_half(task** out) noexcept { return take(out, capacity / 2); }
+    /// Owner only, of a full ring: takes the oldest out, at most half of it, and at most `most`.
+    std::uint32_t take_oldest(task** out, std::uint32_t most) noexcept { return take(out, most); }
     /// Any thread: takes half of it, rounded up.
     std::uint32_t steal(task** out) noexcept { return take(out, capacity); }
     /// Any thread; a recent value.
@@ -132,6 +132,6 @@ template <std::uint32_t Capacity> class basic_run_queue {
     std::array<base::atomic<task*>, capacity> slots_{};
 };
 
-using run_queue = basic_run_queue<256>;
+using run_queue = basic_run_queue<1024>;
 
 } // namespace mpg::sched

@@ -90,7 +90,8 @@ struct runtime_state {
     // Records.
     base::spinlock records_lock; // guards all below
     record_slab* slabs = nullptr;
-    task* free_tasks = nullptr;
+    task* free_tasks = nullptr;   // by next
+    task* free_batches = nullptr; // records.hpp
     base::atomic<std::uint64_t> next_id{1}; // ids are dealt out in blocks
     base::atomic<std::uint64_t> foreign_created{0}, foreign_ended{0};
 

@@ -296,7 +296,6 @@ inline void run_task(task* t) noexcept {
         t->bound->locked = false;
         t->bound = nullptr;
     }
-    t->wait = nullptr;
     probe::task_end(*t);
     t->set_state(task_state::ended);
 }
@@ -327,14 +326,19 @@ inline void release_execution(void* arg) noexcept {
 }
 #endif
 
+/// One more task of rt has ended, on m. In the runtime.
+MPG_ALWAYS_INLINE void count_ended(machine* m, runtime_state& rt) noexcept {
+    if (processor* p = m->p) [[likely]]
+        p->ended.store(p->ended.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+    else
+        rt.foreign_ended.fetch_add(1, std::memory_order_release); // both pair with: runtime_state::live
+}
+
 /// The record of an ended task goes; it counts as ended. In the runtime.
 MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
     runtime_state& rt = *t->rt;
     if (drops_last(t)) free_record(t, m->p);
-    if (m->p) [[likely]]
-        m->p->ended.store(m->p->ended.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-    else
-        rt.foreign_ended.fetch_add(1, std::memory_order_release); // both pair with: runtime_state::live
+    count_ended(m, rt);
 }
 
 /// Everything that runs on a task's stack starts here.
@@ -347,10 +351,10 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
         run_task(t);
         m = this_machine();
         char* stack = t->stack;
-        // Not on this stack, which is left: what the next one gets to see of that address would last there.
-        fiber::execution& ex = m->ended;
-        ex = t->ex;
         t->stack = nullptr;
+#if defined(MPG_ASAN) || defined(MPG_TSAN)
+        m->ended.sanitizer = t->ex.sanitizer;
+#endif
         retire(m, t);
 
         processor* p = m->p;
@@ -361,10 +365,7 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
             next = take_local(*p);
             if (next && next->get_state() == task_state::fresh && !next->bound && bump(p->tick) % 61 != 0) [[likely]] {
                 next->stack = stack;
-                next->ex = fiber::execution{};
-                *m->anchor.error = 0;
-                fiber::fp_control left;
-                fiber::detail::exchange_fp(left, next->ex.fp);
+                fiber::start_over(m->anchor);
                 m->cur = next;
                 begin_run_at_once(m, *next);
                 continue;
@@ -383,11 +384,12 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
 #else
         (void)p;
         m->finish = release_execution;
-        m->finish_arg = new ended_stack{stack, ex};
+        m->finish_arg = new ended_stack{stack, m->ended};
 #endif
         m->cur = next;
         if (next) begin_run_at_once(m, *next);
-        fiber::switch_execution(ex, next ? next->ex : m->g0, m->anchor, true);
+        // What is saved of this stack, which is left, stands in the machine: the next one's stack must not keep its address.
+        fiber::switch_execution(m->ended, next ? next->ex : m->g0, m->anchor, true);
         __builtin_unreachable();
     }
 }

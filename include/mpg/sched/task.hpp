@@ -60,22 +60,16 @@ namespace standing {
 inline constexpr std::uint8_t computes = 0, neutral = 1, first = 2, proven = 3;
 } // namespace standing
 
+/// In the order of who needs it: a task that only runs and ends touches the first two lines, one that waits the first two
+/// and the last.
 struct alignas(base::cache_line) task {
-    fiber::execution ex; // while suspended
-
     task* next = nullptr;        // link of the queue or pool it is on
     runtime_state* rt = nullptr; // constant from creation to end; null for a thread's stand-in
     std::uint64_t id = 0;
     char* stack = nullptr; // low end; the machine that runs it
     closure_fn body = nullptr;
-
-    const park_ops* wait = nullptr; // while waiting: written before the park, read with the world stopped
-    void* wait_arg = nullptr;
-    base::nanos since = 0; // when it last left its stack, by its P's clock; never twice the same (dumps rely on it)
-
     const void* created_at = nullptr; // an address in the code that started it
     std::uint64_t parent = 0;         // id of the task that started it
-    task_extras* extras = nullptr;
 
     base::atomic<task_state> state{task_state::free};
     base::atomic<bool> withdrawn{false}; // by a stop; read after the park
@@ -87,31 +81,41 @@ struct alignas(base::cache_line) task {
     bool unwound_done : 1 = false;       // it ends because of unwound, which is no swallowing
     std::uint8_t standing : 2 = standing::neutral; // who has it on the way to its P, or freezes it
     std::uint8_t swallowed = 0;          // how often it has swallowed unwound
-    machine* bound = nullptr;            // thread_lock: the only machine that may run it
 
     base::atomic<std::uint32_t> refs{1}; // the run itself, and a handle
     // A stand-in waits here. Of a task: when it became runnable, if it is one of the sample (latency.hpp), else 0.
     base::atomic<std::uint32_t> futex{0};
+    machine* bound = nullptr; // thread_lock: the only machine that may run it
+    task_extras* extras = nullptr;
+    base::nanos since = 0; // when it last left its stack, by its P's clock; never twice the same (dumps rely on it)
 
     static constexpr std::size_t storage_bytes = 96;
     alignas(16) std::byte storage[storage_bytes];
+
+    fiber::execution ex; // while suspended; else, its exceptions, errno and FP words are of no meaning
+
+    const park_ops* wait = nullptr; // while waiting; else of no meaning. Written before the park, read with the world stopped
+    void* wait_arg = nullptr;       // the same; of the first of a batch of free records: the next batch
 
     /// Where a closure on the heap is, stands in storage; what it takes beside it, for debug/prove.hpp.
     struct elsewhere {
         void* at;
         std::size_t bytes;
     };
+    /// Does a closure of type C stand in storage?
+    template <class C> static constexpr bool fits = sizeof(C) <= storage_bytes && alignof(C) <= 16;
     void* closure() noexcept { return on_heap ? std::launder(reinterpret_cast<elsewhere*>(storage))->at : storage; }
     bool is_thread() const noexcept { return rt == nullptr; }
     void set_state(task_state s) noexcept { state.store(s, std::memory_order_relaxed); }
     task_state get_state() const noexcept { return state.load(std::memory_order_relaxed); }
 };
 static_assert(sizeof(task) <= 256);
+static_assert(offsetof(task, storage) + 32 <= 2 * base::cache_line && offsetof(task, ex) % base::cache_line == 0);
 
 /// Places a closure of type C into the record, inline when it fits.
 template <class C, class... A> C& emplace_closure(task& t, closure_fn body, A&&... args) {
     C* made;
-    if constexpr (sizeof(C) <= task::storage_bytes && alignof(C) <= 16) {
+    if constexpr (task::fits<C>) {
         made = ::new (static_cast<void*>(t.storage)) C(std::forward<A>(args)...);
         t.on_heap = false;
     } else {
@@ -124,10 +128,10 @@ template <class C, class... A> C& emplace_closure(task& t, closure_fn body, A&&.
 }
 template <class C> void destroy_closure(task& t) noexcept {
     C* c = static_cast<C*>(t.closure());
-    if (t.on_heap)
-        delete c;
-    else
+    if constexpr (task::fits<C>)
         c->~C();
+    else
+        delete c;
 }
 
 } // namespace mpg::sched

@@ -37,25 +37,30 @@ MPG_ALWAYS_INLINE void suspension_point() { suspension_point(this_machine()); }
 inline no_unwind::no_unwind() noexcept : task_(current()) { ++task_->no_unwind; }
 inline no_unwind::~no_unwind() { --task_->no_unwind; }
 
+/// In a handler of an exception that has left the body of self.
+[[noreturn, gnu::cold]] MPG_NOINLINE inline void escaped(task& self) {
+    std::string text = "mpg: an exception left task " + std::to_string(self.id);
+    if (std::string name = name_of(self); !name.empty()) text += " \"" + name + "\"";
+    text += ", created at " + describe_site(self.created_at);
+    try {
+        throw;
+    } catch (const std::exception& e) {
+        text += std::string(": ") + e.what();
+    } catch (...) {
+        text += ": not a std::exception";
+    }
+    write_all(2, text + "\n");
+    std::terminate();
+}
+
 /// The body of every task: runs f, and deals with what leaves it.
-template <class F> void run_guarded(task& self, F&& f) noexcept {
+template <class F> MPG_ALWAYS_INLINE void run_guarded(task& self, F&& f) noexcept {
     try {
         std::forward<F>(f)();
     } catch (const unwound&) {
         self.unwound_done = true;
     } catch (...) {
-        std::string text = "mpg: an exception left task " + std::to_string(self.id);
-        if (std::string name = name_of(self); !name.empty()) text += " \"" + name + "\"";
-        text += ", created at " + describe_site(self.created_at);
-        try {
-            throw;
-        } catch (const std::exception& e) {
-            text += std::string(": ") + e.what();
-        } catch (...) {
-            text += ": not a std::exception";
-        }
-        write_all(2, text + "\n");
-        std::terminate();
+        escaped(self);
     }
 }
 
