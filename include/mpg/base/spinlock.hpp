@@ -48,7 +48,8 @@ MPG_ALWAYS_INLINE void holds_one_more() noexcept {
                  :
                  : "memory", "cc");
 #else
-    ++*static_cast<volatile std::uint32_t*>(spinlocks_held());
+    volatile std::uint32_t& held = *spinlocks_held();
+    held = held + 1;
     asm volatile("" ::: "memory");
 #endif
 }
@@ -62,7 +63,8 @@ MPG_ALWAYS_INLINE void holds_one_less() noexcept {
                  : "memory", "cc");
 #else
     asm volatile("" ::: "memory");
-    --*static_cast<volatile std::uint32_t*>(spinlocks_held());
+    volatile std::uint32_t& held = *spinlocks_held();
+    held = held - 1;
 #endif
 }
 
