@@ -4,6 +4,7 @@
 #include "model/support.hpp"
 
 #include <mpg/base/clock.hpp>
+#include <mpg/base/random.hpp>
 #include <mpg/sched/timer.hpp>
 #include <mpg/sched/wait.hpp>
 
@@ -14,6 +15,7 @@ namespace mpg::sched {
 
 struct task {
     model::event go;
+    std::uint64_t thrown = 0;
 };
 inline std::array<std::unique_ptr<task>, model::max_threads> strands; // of one execution
 inline void new_strands() {
@@ -22,6 +24,7 @@ inline void new_strands() {
 
 inline task* current() noexcept { return strands[model::explorer::current().thread_index()].get(); }
 inline void suspension_point() {}
+inline std::uint64_t random_bits() noexcept { return base::random(++current()->thrown).next(); } // executions repeat
 inline bool others_run() noexcept { return false; }
 inline unsigned place() noexcept { return model::explorer::current().thread_index(); }
 inline unsigned places() noexcept { return 2; }

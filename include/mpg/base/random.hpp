@@ -16,8 +16,10 @@ class random {
         return z ^ (z >> 31);
     }
     /// Uniform in [0, n) up to 2^-32 (multiply-shift). Precondition: n > 0.
-    std::uint32_t below(std::uint32_t n) noexcept {
-        return static_cast<std::uint32_t>(((next() >> 32) * n) >> 32);
+    std::uint32_t below(std::uint32_t n) noexcept { return below(n, next()); }
+    /// The same of bits that next() has given.
+    static std::uint32_t below(std::uint32_t n, std::uint64_t bits) noexcept {
+        return static_cast<std::uint32_t>(((bits >> 32) * n) >> 32);
     }
 
   private:

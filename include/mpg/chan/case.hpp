@@ -61,6 +61,8 @@ struct channel_case : select_case {
     MPG_ALWAYS_INLINE bool looks_ready() const noexcept {
         return core && (sends ? core->looks_sendable() : core->looks_receivable());
     }
+    /// The same with the lock, and a channel.
+    MPG_ALWAYS_INLINE bool is_ready() const noexcept { return sends ? core->is_sendable() : core->is_receivable(); }
     void link(chan_waiter& n) const noexcept {
         if (at_front) [[unlikely]]
             queue().push_front(n);

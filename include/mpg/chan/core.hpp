@@ -42,7 +42,6 @@
 #include <mpg/base/clock.hpp>
 #include <mpg/base/config.hpp>
 #include <mpg/base/intrusive_list.hpp>
-#include <mpg/base/random.hpp>
 #include <mpg/base/spinlock.hpp>
 #include <mpg/chan/status.hpp>
 #include <mpg/sched/wait.hpp>
@@ -121,6 +120,15 @@ class wait_queue {
         }
         return nullptr;
     }
+    /// Is there a waiter that could be had at this moment? Those before it that were served elsewhere are dropped.
+    MPG_ALWAYS_INLINE bool has_live() noexcept {
+        if (empty()) return false;
+        while (chan_waiter* w = list_.front()) {
+            if (!w->multi || !w->multi->is_claimed()) return true;
+            erase(*w); // as take does that loses the claim
+        }
+        return false;
+    }
     void take_all(waiter_list& into) noexcept {
         while (chan_waiter* w = take()) into.push_back(*w);
     }
@@ -150,7 +158,6 @@ struct channel_core {
     std::size_t reserved = 0;
     base::atomic<bool> closed{false};                  // peeked at
     bool others_know = false; // constant; not by handles alone: a timer or a context's hook leads into it
-    base::atomic<std::uint64_t> dice{0};               // of select; no lock, 0: not thrown yet
     void (*destroy)(channel_core&) noexcept = nullptr; // constant; run by the last handle
 
     explicit channel_core(std::size_t cap) noexcept
@@ -167,16 +174,6 @@ struct channel_core {
         accepted.store(accepted.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     }
     bool is_closed() const noexcept { return closed.load(std::memory_order_relaxed); }
-
-    /// A random number for select. Racing throws may come out equal; each is uniform.
-    std::uint64_t roll() noexcept {
-        std::uint64_t seed = dice.load(std::memory_order_relaxed);
-        if (seed == 0) [[unlikely]]
-            seed = static_cast<std::uint64_t>(base::now()) ^ reinterpret_cast<std::uintptr_t>(this);
-        base::random next(seed);
-        dice.store(seed + 1, std::memory_order_relaxed);
-        return next.next();
-    }
 
     /// For park_ops::look. Who knows a channel, and does not hold its lock, knows it by its address, which is that of the
     /// lock, too. Without its elements: those may know others, but nobody the channel by them.
@@ -203,6 +200,10 @@ struct channel_core {
         return closed.load(std::memory_order_acquire) || count.load(std::memory_order_acquire) < capacity ||
                !receivers.empty();
     }
+
+    // The same with the lock: waiters that were served elsewhere do not count.
+    bool is_receivable() noexcept { return filled() != 0 || senders.has_live() || is_closed(); }
+    bool is_sendable() noexcept { return is_closed() || filled() < capacity || receivers.has_live(); }
 };
 
 /// Throws channel_closed when it is closed already. Does not suspend; wakes all who wait, costs a lock and a

@@ -1,6 +1,7 @@
 // select: waits for whichever of several cases can go on first.
 #pragma once
 
+#include <mpg/base/random.hpp>
 #include <mpg/chan/select_case.hpp>
 #include <mpg/chan/wait_many.hpp>
 
@@ -43,7 +44,7 @@ template <class... Cases> class static_select {
     MPG_ALWAYS_INLINE static std::size_t choose(std::index_sequence<I...>, Cases&... cases) {
         if (std::uint64_t ready = ((std::uint64_t{cases.looks_ready()} << I) | ...)) {
             std::size_t i = static_cast<std::size_t>(std::countr_zero(ready));
-            if (ready & (ready - 1)) i = pick(ready, cases...);
+            if (ready & (ready - 1)) i = pick(ready);
             if (((i == I && go_on(cases)) || ...)) return i;
         } else if constexpr (otherwise_count == 1 && channel_count <= 1) {
             std::size_t i = 0;
@@ -64,20 +65,11 @@ template <class... Cases> class static_select {
         }
     }
 
-    static std::size_t pick(std::uint64_t ready, Cases&... cases) noexcept {
-        channel_core* dice = nullptr;
-        (void)((dice = dice_of(cases), dice != nullptr) || ...);
-        std::uint64_t seed = dice ? dice->roll() : static_cast<std::uint64_t>(base::now());
+    static std::size_t pick(std::uint64_t ready) noexcept {
         std::uint32_t count = 0; // few bits: a loop is faster than the library's count
         for (std::uint64_t left = ready; left != 0; left &= left - 1) ++count;
-        for (auto n = base::random(seed).below(count); n > 0; --n) ready &= ready - 1;
+        for (auto n = base::random::below(count, sched::random_bits()); n > 0; --n) ready &= ready - 1;
         return static_cast<std::size_t>(std::countr_zero(ready));
-    }
-    template <class C> static channel_core* dice_of(C& c) noexcept {
-        if constexpr (is_channel_case<C>)
-            return c.core;
-        else
-            return nullptr;
     }
 
     MPG_NOINLINE static std::size_t slow(Cases&... cases) {

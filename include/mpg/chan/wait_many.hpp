@@ -24,6 +24,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <utility>
 
 namespace mpg::channels {
@@ -151,11 +152,8 @@ class many_wait {
                     std::swap(*p, p[-1]);
         locks_ = static_cast<std::uint32_t>(std::unique(begin, end) - begin);
     }
-    base::random dice() const noexcept {
-        return base::random(locks_ ? t_.locks[0]->roll() : static_cast<std::uint64_t>(base::now()));
-    }
     MPG_NOINLINE void shuffle() noexcept {
-        base::random random = dice();
+        base::random random(sched::random_bits());
         for (std::uint32_t n = channels_; n > 1; --n) std::swap(t_.order[n - 1], t_.order[random.below(n)]);
     }
     void lock_all() noexcept {
@@ -165,23 +163,23 @@ class many_wait {
         for (std::uint32_t i = locks_; i > 0; --i) t_.locks[i - 1]->lock.unlock();
     }
 
-    // With the locks no case looks unready that is ready. The converse may be: a waiter that was served
-    // elsewhere, a place that is reserved. Such a case is put behind the others, and the choice is made again
-    // among the rest.
+    // With the locks no case looks unready that is ready. The converse may be: a waiter that is served elsewhere
+    // at this moment, a place that is reserved. Such a case is put behind the others, and the choice is made
+    // again among the rest.
     MPG_ALWAYS_INLINE std::uint32_t poll() noexcept {
-        std::uint32_t ready = 0;
-        each_channel([&](channel_case& c, std::uint32_t) { ready += c.looks_ready(); });
-        each_done([&](done_case& c, std::uint32_t) { ready += c.looks_ready(); });
-        return ready == 0 ? none : choose();
+        bool ready = false;
+        each_channel([&](channel_case& c, std::uint32_t) { ready |= c.is_ready(); });
+        each_done([&](done_case& c, std::uint32_t) { ready |= c.looks_ready(); });
+        return ready ? choose() : none;
     }
     MPG_NOINLINE std::uint32_t choose() noexcept {
-        base::random random = dice();
+        base::random random(sched::random_bits());
         for (std::uint32_t untried = channels_;; --untried) {
             // One of those that look ready, each with the same chance: the n-th takes the place with a chance
             // of 1/n.
             std::uint32_t ready = 0, place = none, chosen = none;
             for (std::uint32_t k = 0; k < untried; ++k)
-                if (channel(t_.order[k]).looks_ready() && random.below(++ready) == 0) place = k;
+                if (channel(t_.order[k]).is_ready() && random.below(++ready) == 0) place = k;
             each_done([&](done_case& c, std::uint32_t i) {
                 if (c.looks_ready() && random.below(++ready) == 0) chosen = i;
             });
@@ -203,7 +201,7 @@ class many_wait {
     MPG_ALWAYS_INLINE std::uint32_t wait_unlocking() {
         if (locks_ != channels_) shuffle(); // between different channels the order makes no difference
         sched::multi_wait multi;
-        alarm timer(multi, timeout_);
+        std::optional<alarm> timer; // made only where there is a deadline
         each_channel([&](channel_case& c, std::uint32_t i) {
             ::new (static_cast<void*>(&c.node)) chan_waiter;
             c.node.multi = &multi;
@@ -214,7 +212,7 @@ class many_wait {
         unlock_all();
 
         std::uint32_t winner = none; // claimed by ourselves: nobody wakes us, so do not park
-        if (deadline_ != base::never) sched::arm(timer, deadline_); // of a wait: does not throw
+        if (deadline_ != base::never) sched::arm(timer.emplace(multi, timeout_), deadline_); // of a wait: does not throw
         subscribe(multi, winner);
         bool woken = winner != none;
         parked argument{*this, multi};
@@ -222,7 +220,7 @@ class many_wait {
             woken = true;
             winner = multi.winner();
         }
-        if (deadline_ != base::never) sched::disarm(timer);
+        if (timer) sched::disarm(*timer);
         unsubscribe();
         unlink(winner);
 
@@ -288,16 +286,12 @@ inline std::uint32_t go_on_with_ready(const case_table& t) {
                    : c.kind == case_kind::done && static_cast<done_case&>(c).looks_ready();
     };
     std::uint32_t ready = 0;
-    channel_core* dice = nullptr;
     for (std::uint32_t i = 0; i < t.size; ++i) {
         if (!looks_ready(i)) continue;
         t.order[ready++] = i;
-        if (!dice && t.cases[i]->kind == case_kind::channel)
-            dice = static_cast<channel_case*>(t.cases[i])->core;
     }
     if (ready == 0) return t.size;
-    std::uint64_t seed = dice ? dice->roll() : static_cast<std::uint64_t>(base::now());
-    std::uint32_t chosen = t.order[base::random(seed).below(ready)];
+    std::uint32_t chosen = t.order[base::random::below(ready, sched::random_bits())];
     if (t.cases[chosen]->kind == case_kind::done) return chosen;
     auto& c = static_cast<channel_case&>(*t.cases[chosen]);
     c.core->lock.lock();

@@ -133,6 +133,7 @@ struct stand_in {
     task t;
     stand_in() noexcept {
         m.cur = &t;
+        m.random = base::random(reinterpret_cast<std::uintptr_t>(this) ^ static_cast<std::uint64_t>(base::now()));
         t.set_state(task_state::running);
         set_this_machine(&m);
     }

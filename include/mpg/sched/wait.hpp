@@ -92,6 +92,9 @@ void ready_by_world(task* t) noexcept;
 /// Can somebody else run while the caller spins? Not another task where there is one P.
 bool others_run() noexcept;
 
+/// For choices: bits of a generator that the caller's thread has for itself. About 2 ns.
+std::uint64_t random_bits() noexcept;
+
 /// For what is kept once a P: where the caller is, below 2^32, and how many places there are, 1 to 64. A hint: a task may
 /// be elsewhere by the time that it is read. On a plain thread: any.
 unsigned place() noexcept;
@@ -175,6 +178,8 @@ class multi_wait {
     /// After the wake: the index that was given to claim().
     std::uint32_t winner() const noexcept { return winner_; }
     task* owner() const noexcept { return task_; }
+    /// Somebody has won, for good: who tries to claim it loses.
+    bool is_claimed() const noexcept { return state_.load(std::memory_order_relaxed) >= claimed; }
     /// Parked, and not claimed. A moment's truth.
     bool is_pending() const noexcept { return state_.load(std::memory_order_relaxed) == parked; }
 
