@@ -179,6 +179,36 @@ TEST_P(faults, a_connection_whose_transfers_fail_ends_alone) {
     });
 }
 
+/// Wherever the operations wait: the one who cancels does not make a call for each one of another processor.
+TEST_P(faults, one_context_ends_many_operations_with_few_calls) {
+    run([] {
+        constexpr int streams = 200, rounds = 9;
+        std::vector<tcp_pair> pairs;
+        auto l = listen_local();
+        for (int i = 0; i != streams; ++i) pairs.push_back(connect_local(l));
+        std::vector<long> calls;
+        for (int round = 0; round != rounds; ++round) {
+            auto ctx = mpg::with_cancel(mpg::context::background());
+            std::atomic<int> cancelled{0};
+            mpg::wait_group all;
+            for (auto& p : pairs)
+                for (auto* s : {&p.client, &p.server})
+                    all.go([&, s] {
+                        std::byte one;
+                        cancelled += s->read(std::span(&one, 1), ctx).error() == mpg::errc::cancelled;
+                    });
+            EXPECT_TRUE(eventually([&] { return mpg::runtime::current()->stats().tasks_waiting >= 2 * streams; }));
+            fault counter(call::io_uring_enter2, EIO, 0);
+            ctx.cancel();
+            all.wait();
+            calls.push_back(counter.calls());
+            EXPECT_EQ(cancelled, 2 * streams);
+        }
+        std::sort(calls.begin(), calls.end());
+        EXPECT_LT(calls[rounds / 2], streams);
+    });
+}
+
 TEST_P(faults, the_poller_goes_on_when_it_is_refused) {
     run([] {
         live_server s;

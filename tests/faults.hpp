@@ -5,6 +5,7 @@
 //   fault f(call::accept4, EMFILE, 3);        // the next three calls, of whatever thread
 //   fault g(call::recv, EINTR, 1, 5);         // the one after the next five
 //   frequent h(call::send, EINTR, 2);         // every second one
+//   fault i(call::send, EINTR, 0);            // none: calls are counted
 //   short_transfers s(1);                     // none moves more than one byte
 //   socket_layer                              // a part of the system that a test plays
 #pragma once
@@ -112,6 +113,8 @@ class fault {
     ~fault() { rule_.error = 0; }
     /// How many calls have failed.
     long hits() const noexcept { return rule_.hits.load(); }
+    /// How many there were, failed or not.
+    long calls() const noexcept { return rule_.seen.load(); }
 
   protected:
     explicit fault(call c) noexcept

@@ -103,14 +103,19 @@ class uring_driver final : public driver, public canceller {
         e.user_data = ignored;
         e.flags = IOSQE_CQE_SKIP_SUCCESS;
         ring_.publish();
+        const bool sent_later = serves_this_task() ? state_.load(std::memory_order_relaxed) != waiting : sent_by_batch();
         lock_.unlock();
-        // Left to the next round of this processor when it is the caller's own (then a context that ends a
-        // thousand operations costs few system calls), else not: nobody may look at this ring for long. If
-        // that makes a thread the submitter of other operations that soon ends, these fail with ECANCELED
-        // though nobody kicked them, and their strands start them again.
-        if (!serves_this_task() || ring_.pending() >= flush_at ||
-            state_.load(std::memory_order_relaxed) == waiting)
-            ring_.submit(false);
+        // Left to the next round of this processor when it is the caller's own, and to the batch when it is another of
+        // his runtime (then a context that ends a thousand operations costs few system calls), else not: nobody
+        // may look at this ring for long. If that makes a thread the submitter of other operations that soon
+        // ends, these fail with ECANCELED though nobody kicked them, and their strands start them again.
+        if (!sent_later || ring_.pending() >= flush_at) ring_.submit(false);
+    }
+    void flush() noexcept override {
+        lock_.lock();
+        in_batch_ = false; // what others publish from now on, they or their batch will submit
+        lock_.unlock();
+        if (ring_.pending() != 0) ring_.submit(false);
     }
 
     outcome prepare(descriptor&) noexcept override { return 0; }
@@ -129,6 +134,18 @@ class uring_driver final : public driver, public canceller {
     bool serves_this_task() const noexcept {
         const sched::machine* m = sched::this_machine();
         return m && m->p && m->p->poll.get() == this;
+    }
+
+    /// With lock_ held, behind the publishing: whether somebody's batch will hand it on.
+    bool sent_by_batch() noexcept {
+        if (in_batch_) return true;
+        sched::machine* m = sched::this_machine();
+        if (!m || !m->cancels || !m->rt) return false;
+        // One of another runtime may be gone before the batch ends.
+        const auto& ps = m->rt->ps;
+        if (std::none_of(ps.begin(), ps.end(), [this](const auto& p) { return p->poll.get() == this; })) return false;
+        m->cancels->add(*this);
+        return in_batch_ = true;
     }
 
     /// An entry to fill, with lock_ held.
@@ -279,6 +296,7 @@ class uring_driver final : public driver, public canceller {
     }
 
     base::spinlock lock_;                    // guards submitting
+    bool in_batch_ = false;                  // a cancel_batch will flush; guarded by lock_
     base::atomic<std::uint64_t> started_{0}; // operations; written under lock_
     ring ring_;
     alignas(base::cache_line) base::atomic<std::uint32_t> state_{running};

@@ -7,8 +7,11 @@
 #include <mpg/base/atomic.hpp>
 #include <mpg/base/intrusive_list.hpp>
 #include <mpg/base/spinlock.hpp>
+#include <mpg/sched/machine.hpp>
+#include <mpg/sched/poller.hpp>
 
 #include <system_error>
+#include <utility>
 
 namespace mpg {
 class context;
@@ -21,6 +24,39 @@ namespace mpg::sched {
 /// context, then anything of a leaf: channel, timer wheel, ring), and must not suspend, throw or unsubscribe.
 struct cancel_hook : base::list_hook {
     void (*fire)(cancel_hook&) noexcept = nullptr;
+    base::atomic<bool> fired{false}; // fire has returned, and the source is through with the hook; written by the source
+};
+
+/// What the hooks of a source begin at pollers of other Ps: handed to the kernel together when all have fired, instead
+/// of by a system call for each operation. Of nested ones (contexts below contexts) the outermost counts. Lives on the
+/// stack of one who does not suspend meanwhile.
+class cancel_batch {
+  public:
+    cancel_batch() noexcept
+        : on_(this_machine()) {
+        if (on_ && !on_->cancels)
+            on_->cancels = this;
+        else
+            on_ = nullptr;
+    }
+    ~cancel_batch() {
+        if (!on_) return;
+        on_->cancels = nullptr;
+        while (poller* p = first_) {
+            first_ = p->next_unsent; // before flush: then it may be in another batch
+            p->flush();
+        }
+    }
+    cancel_batch(const cancel_batch&) = delete;
+    cancel_batch& operator=(const cancel_batch&) = delete;
+
+    /// Under p's own lock, and once until its flush: it is a poller of the runtime that this thread works for, and so
+    /// outlives the batch.
+    void add(poller& p) noexcept { p.next_unsent = std::exchange(first_, &p); }
+
+  private:
+    machine* on_; // null: somebody else collects, or it is a plain thread that has never waited
+    poller* first_ = nullptr;
 };
 
 /// Done or not, for ever after. The one who derives from it sets the error before mark_done.
@@ -37,12 +73,16 @@ class cancel_source {
     [[nodiscard]] bool subscribe(cancel_hook& hook) noexcept {
         lock_.lock();
         bool ok = !done_.load(std::memory_order_relaxed);
+        hook.fired.store(false, std::memory_order_relaxed);
         if (ok) hooks_.push_back(hook);
         lock_.unlock();
         return ok;
     }
     /// When it returns, the hook is not running and will not. For a hook that was subscribed, fired or not.
+    /// The lock is not needed behind a hook that is over: else all whom one source has woken would stand there until it
+    /// has woken the last.
     void unsubscribe(cancel_hook& hook) noexcept {
+        if (hook.fired.load(std::memory_order_acquire)) return; // pairs with: mark_done
         lock_.lock();
         if (hook.linked()) hooks_.erase(hook);
         lock_.unlock();
@@ -57,13 +97,17 @@ class cancel_source {
     /// done. Fires all hooks, in the order of subscription, before it returns; so does a call that comes second
     /// return only then.
     template <class F> bool mark_done(std::error_code why, F first) noexcept {
+        cancel_batch together; // ends behind the lock
         lock_.lock();
         bool counts = !done_.load(std::memory_order_relaxed);
         if (counts) {
             first();
             error_ = why;
             done_.store(true, std::memory_order_release); // pairs with: is_done
-            while (cancel_hook* hook = hooks_.pop_front()) hook->fire(*hook);
+            while (cancel_hook* hook = hooks_.pop_front()) {
+                hook->fire(*hook);
+                hook->fired.store(true, std::memory_order_release); // pairs with: unsubscribe. It may be gone at once
+            }
         }
         lock_.unlock();
         return counts;

@@ -15,6 +15,7 @@
 namespace mpg::sched {
 
 struct processor;
+class cancel_batch;
 
 /// Written by its own thread, but for what says otherwise.
 struct machine {
@@ -64,6 +65,7 @@ struct machine {
     ::pthread_t thread{};
     base::atomic<int> tid{0}; // of the kernel; 0 until it runs
     base::atomic<bool> exit{false}; // with wake: leave the thread function
+    cancel_batch* cancels = nullptr; // that collects what this thread cancels just now; its own
     timer_node* alarm = nullptr;    // a plain thread's: ends its wait; its own
     void* signal_stack = nullptr;   // sigaltstack
     std::size_t signal_stack_bytes = 0;

@@ -1,4 +1,4 @@
-// The poller seam: what the scheduler knows of the outside world. Five functions, one object per P.
+// The poller seam: what the scheduler knows of the outside world. Six functions, one object per P.
 #pragma once
 
 #include <mpg/base/clock.hpp>
@@ -38,6 +38,12 @@ class poller {
     /// Operations or registrations with a waiting task: while there are some the process is not deadlocked, and
     /// somebody must poll.
     virtual bool busy() const noexcept = 0;
+    /// Hands pending submissions to the kernel: what a cancel_batch does in the end with those that it knows.
+    virtual void flush() noexcept {}
+
+  protected:
+    friend class cancel_batch;
+    poller* next_unsent = nullptr; // of a cancel_batch; the poller's own lock guards it
 };
 
 /// What a runtime makes at its start: one poller per P, all of one kind.
