@@ -174,11 +174,25 @@ TEST_P(http_client, keeps_credentials_on_their_host) {
         scripted_server first(
             {"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + target.url() + "\r\n\r\n"});
         EXPECT_TRUE(
-            mpg::http::fetch({.url = first.url(), .headers = {{"Authorization", "secret"}, {"X", "y"}}}));
+            mpg::http::fetch({.url = first.url(), .headers = {{"Authorization", "secret"}, {"proxy-authorization", "secret"}, {"X", "y"}}}));
         ASSERT_EQ(target.requests().size(), 1u);
         EXPECT_NE(first.requests()[0].find("secret"), std::string::npos);
         EXPECT_EQ(target.requests()[0].find("secret"), std::string::npos);
         EXPECT_NE(target.requests()[0].find("X: y"), std::string::npos);
+    });
+}
+
+TEST_P(http_client, sends_the_credentials_of_its_url) {
+    run([] {
+        const std::string ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        scripted_server s({ok, ok});
+        const std::string url = "http://Aladdin:open%20sesame@" + s.url().substr(7);
+        EXPECT_TRUE(mpg::http::get(url));
+        EXPECT_TRUE(mpg::http::fetch({.url = url, .headers = {{"authorization", "mine"}}}));
+        ASSERT_EQ(s.requests().size(), 2u);
+        EXPECT_NE(s.requests()[0].find("\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n"), std::string::npos);
+        EXPECT_EQ(s.requests()[1].find("Basic"), std::string::npos);
+        EXPECT_EQ(s.requests()[0].find('@'), std::string::npos);
     });
 }
 
@@ -357,7 +371,7 @@ TEST_P(http_client, its_context_ends_everything) {
 TEST_P(http_client, what_cannot_be_said_is_refused) {
     run([] {
         for (const char* bad : {"", "localhost", "http://", "http:///x", "http://a b/", "http://a/\r\nX: y",
-                                "http://u@h/", "http://h:99999/", "http://h:x/"})
+                                "http://h\\@g/", "http://u%zz@h/", "http://u@/", "http://h:99999/", "http://h:x/"})
             EXPECT_EQ(mpg::http::get(bad).error(), std::errc::invalid_argument) << bad;
         EXPECT_EQ(mpg::http::get("https://a/").error(), std::errc::protocol_not_supported);
         const std::string good = "http://127.0.0.1:1/";
@@ -384,13 +398,41 @@ TEST(http_client_url, resolves_locations) {
         {"/x//y/.//z", "http://example.com:80/x//y//z"},
         {"/to/http://other/?q", "http://example.com:80/to/http://other/?q"},
         {"../../x/./y/..", "http://example.com:80/x/"},
-        {".", "http://example.com:80/a/"},
+        {".", "http://example.com:80/a/"},         {"x y/\xc3\xa9?\xc3\xa9 z", "http://example.com:80/a/x%20y/%C3%A9?%C3%A9%20z"},
     };
     for (auto [location, to] : cases) {
         const auto u = base->resolve(location);
         ASSERT_TRUE(u) << location;
         EXPECT_EQ(u->text(), to) << location;
     }
+}
+
+TEST(http_client_url, of_every_form) {
+    using url = mpg::http::detail::client_url;
+    struct {
+        const char *given, *text, *credentials;
+    } const cases[] = {
+        {"http://h", "http://h/", ""},
+        {"http://h?q", "http://h/?q", ""},
+        {"http://h#f", "http://h/", ""},
+        {"http://h:/x", "http://h/x", ""},
+        {"https://[::1]:/x", "https://[::1]/x", ""},
+        {"http://h/a b?c d", "http://h/a%20b?c%20d", ""},
+        {"http://user@h/", "http://h/", "user:"},
+        {"http://user:p%40ss@h:1/x@y", "http://h:1/x@y", "user:p@ss"},
+        {"http://h/?to=u@g", "http://h/?to=u@g", ""},
+    };
+    for (const auto& c : cases) {
+        const auto u = url::parse(c.given);
+        ASSERT_TRUE(u) << c.given;
+        EXPECT_EQ(u->text(), c.text) << c.given;
+        EXPECT_EQ(u->credentials, c.credentials) << c.given;
+    }
+    const auto from = url::parse("http://user:secret@h/a");
+    EXPECT_EQ(from->resolve("b")->credentials, "user:secret");
+    EXPECT_EQ(from->resolve("http://h/b")->credentials, "");
+    EXPECT_EQ(from->resolve("//other/b")->credentials, "");
+    EXPECT_EQ(from->resolve("http://u:p@h/b")->credentials, "u:p");
 }
 
 TEST_P(http_client, streams_a_body_in_chunks_or_with_its_length) {

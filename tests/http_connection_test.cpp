@@ -483,6 +483,8 @@ TEST(http_response, a_405_says_what_is_allowed) {
     s.handle("PUT /a", [](request&, response&) {});
     EXPECT_NE(s.talk({"POST /a HTTP/1.1\r\nHost: a\r\n\r\n"}).sent.find("\r\nAllow: GET, HEAD, PUT\r\n"),
               std::string::npos);
+    s.handle("POST /tree/", [](request&, response&) {});
+    EXPECT_TRUE(s.talk({"GET /tree HTTP/1.1\r\nHost: a\r\n\r\n"}).sent.starts_with("HTTP/1.1 405 "));
 }
 
 TEST(http_response, redirects) {

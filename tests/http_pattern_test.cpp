@@ -145,6 +145,7 @@ TEST(http_router, allowed_methods) {
     EXPECT_EQ(r.allowed("h", "/a"), "DELETE, GET, HEAD, POST");
     EXPECT_EQ(r.allowed("h", "/b"), "DELETE, PUT");
     EXPECT_EQ(r.allowed("h", "/a/c"), "");
+    EXPECT_EQ(make({"POST /tree/"}).allowed("h", "/tree"), "POST") << "a POST would be sent there";
 }
 
 TEST(http_router, a_subtree_takes_its_root_without_the_slash) {

@@ -81,6 +81,14 @@ TEST_P(udp, an_error_of_the_network_is_reported_once_and_passes) {
     });
 }
 
+TEST_P(udp, broadcasts_are_allowed) {
+    run([] {
+        const auto bound = udp_socket::bind("127.0.0.1:0"), connected = udp_socket::connect("127.0.0.1:9");
+        for (const auto* s : {&bound, &connected})
+            EXPECT_EQ(mpg::io::sys::get_option((*s)->native_handle(), SOL_SOCKET, SO_BROADCAST), 1);
+    });
+}
+
 TEST_P(udp, too_long_a_datagram_is_an_error) {
     run([] {
         auto s = udp_socket::bind("127.0.0.1:0");

@@ -55,7 +55,8 @@ using body_source = std::function<result<std::size_t>(std::span<std::byte>)>;
 
 struct client_request {
     std::string method = "GET";
-    std::string url; // "http[s]://host[:port]/path?query"
+    /// "http[s]://[user:password@]host[:port]/path?query"; user and password are sent unless `headers` authorise.
+    std::string url;
     std::vector<std::pair<std::string, std::string>> headers = {};
     std::string body = {};
     body_source stream = {}; // a body that is read as it is sent, in place of `body`
@@ -181,7 +182,7 @@ class client {
                 forget(request, {"Content-Type", "Content-Length", "Content-Encoding"});
             }
             if (next->authority != url->authority || (url->secure && !next->secure))
-                forget(request, {"Authorization", "Cookie", "Host"});
+                forget(request, {"Authorization", "Cookie", "Cookie2", "Host", "Proxy-Authorization", "WWW-Authenticate"});
             (void)response->body().read_all(16 << 10); // so that the connection can be used again
             *url = std::move(*next);
         }
@@ -222,7 +223,7 @@ class client {
                                          const trace_context* trace) const {
         if (!detail::is_token(r.method) || r.method == "CONNECT") return std::nullopt;
         std::string host = url.authority, fields;
-        bool has_agent = false;
+        bool has_agent = false, authorises = false;
         for (const auto& [name, value] : r.headers) {
             if (!detail::is_token(name) || !detail::is_field_value(value)) return std::nullopt;
             if (detail::equal_fold(name, "Transfer-Encoding")) return std::nullopt;
@@ -232,6 +233,7 @@ class client {
                 continue;
             }
             has_agent = has_agent || detail::equal_fold(name, "User-Agent");
+            authorises = authorises || detail::equal_fold(name, "Authorization");
             (((fields += name) += ": ") += value) += "\r\n";
         }
         if (trace && options_.trace_propagator) {
@@ -245,6 +247,8 @@ class client {
         if (by_proxy && !proxy_.authorization.empty())
             ((text += "Proxy-Authorization: ") += proxy_.authorization) += "\r\n";
         if (!has_agent) text += "User-Agent: mpg\r\n";
+        if (!authorises && !url.credentials.empty())
+            ((text += "Authorization: Basic ") += detail::base64(url.credentials)) += "\r\n";
         text += fields;
         if (r.stream && !r.stream_length) {
             text += "Transfer-Encoding: chunked\r\n";

@@ -6,6 +6,7 @@
 #include <mpg/io/result.hpp>
 #include <mpg/net/address.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -13,11 +14,12 @@
 
 namespace mpg::http::detail {
 
-/// "http[s]://host[:port][/path][?query]", taken apart.
+/// "http[s]://[user[:password]@]host[:port][/path][?query][#fragment]", taken apart.
 struct client_url {
-    std::string authority; // "host" or "host:port", in lower case: the Host field
-    std::string target;    // "/path?query"
-    bool secure = false;   // https
+    std::string authority;   // "host" or "host:port", in lower case: the Host field
+    std::string target;      // "/path?query", with everything escaped that cannot stand in a request line
+    std::string credentials; // "user:password", unescaped; empty: none
+    bool secure = false;     // https
 
     /// What to connect to: always with a port.
     std::string address() const {
@@ -36,40 +38,77 @@ struct client_url {
     static result<client_url> parse(std::string_view url) {
         const auto bad = [](std::errc e) { return unexpected(std::make_error_code(e)); };
         for (char c : url)
-            if (static_cast<unsigned char>(c) <= 0x20 || c == 0x7f) return bad(std::errc::invalid_argument);
+            if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return bad(std::errc::invalid_argument);
         const std::size_t colon = url.find("://");
         if (colon == std::string_view::npos) return bad(std::errc::invalid_argument);
         client_url u;
         u.secure = equal_fold(url.substr(0, colon), "https");
         if (!u.secure && !equal_fold(url.substr(0, colon), "http"))
             return bad(std::errc::protocol_not_supported);
+        const std::size_t begin = colon + 3, end = std::min(url.find_first_of("/?#", begin), url.size());
+        std::string without_user;
+        if (const std::size_t at = url.substr(0, end).rfind('@'); at != url.npos && at >= begin) {
+            const std::string_view user = url.substr(begin, at - begin);
+            if (!valid_escapes(user) || !is_userinfo(user)) return bad(std::errc::invalid_argument);
+            decode_to(u.credentials, user);
+            if (user.find(':') == user.npos) u.credentials += ':';
+            (without_user = url.substr(0, begin)) += url.substr(at + 1);
+            url = without_user;
+        }
         const auto parts = split_target(url, "GET");
         if (!parts || !is_host(parts->authority)) return bad(std::errc::invalid_argument);
         for (char c : parts->authority) u.authority += lower(c);
+        if (u.authority.back() == ':') u.authority.pop_back(); // the port is the usual one
         const std::string_view host = host_without_port(u.authority);
         if (host.empty()) return bad(std::errc::invalid_argument);
         if (!net::split_host_port(u.address())) return bad(std::errc::invalid_argument); // port, brackets
-        u.target = parts->path;
-        if (parts->query.data()) (u.target += '?') += parts->query;
+        escape_to(u.target, parts->path);
+        if (parts->query.data()) escape_to(u.target += '?', parts->query);
         return u;
     }
 
-    /// Where a Location leads from here.
+    /// Where a Location leads from here; on this host, with the same credentials.
     result<client_url> resolve(std::string_view location) const {
         location = location.substr(0, location.find('#'));
         const std::size_t colon = location.find(':');
         if (colon != std::string_view::npos && location.find_first_of("/?") > colon) return parse(location);
         if (location.substr(0, 2) == "//")
             return parse((secure ? "https:" : "http:") + std::string(location));
+        auto here = parse(origin() + relative(location));
+        if (here) here->credentials = credentials;
+        return here;
+    }
+
+  private:
+    /// The target that a relative reference means.
+    std::string relative(std::string_view location) const {
         std::string path = target.substr(0, target.find('?'));
-        if (location.empty()) return parse(origin() + target);
-        if (location.front() == '?') return parse((origin() + path).append(location));
+        if (location.empty()) return target;
+        if (location.front() == '?') return path.append(location);
         const std::size_t question = location.find('?');
         std::string to(location.substr(0, question));
         if (to.front() != '/') to = path.substr(0, path.rfind('/') + 1) + to;
         to = without_dot_segments(to);
         if (question != std::string_view::npos) to += location.substr(question);
-        return parse(origin() + to);
+        return to;
+    }
+    /// RFC 3986, 3.2.1, and '@': what else stands before the host is rather a trick to hide it.
+    static bool is_userinfo(std::string_view s) {
+        return std::all_of(s.begin(), s.end(), [](char c) {
+            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                   std::string_view("-._~!$&'()*+,;=:%@").find(c) != std::string_view::npos;
+        });
+    }
+    /// Appends s; what people and servers write although it must be escaped (RFC 3986) is.
+    static void escape_to(std::string& out, std::string_view s) {
+        constexpr std::string_view hex = "0123456789ABCDEF";
+        for (char c : s) {
+            const auto byte = static_cast<unsigned char>(c);
+            if (byte > ' ' && byte < 0x7f)
+                out += c;
+            else
+                ((out += '%') += hex[byte >> 4]) += hex[byte & 15];
+        }
     }
 };
 

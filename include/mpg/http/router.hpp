@@ -56,18 +56,21 @@ template <class Target> class router {
         return found;
     }
 
-    /// The methods for which a path has routes, sorted and separated by ", ": the Allow header of a 405; ""
-    /// when it has none.
+    /// The methods for which a path, or the one with a '/' behind it to which requests are sent (has_subtree), has routes,
+    /// sorted and separated by ", ": the Allow header of a 405; "" when it has none.
     std::string allowed(std::string_view host, std::string_view path) const {
         std::vector<std::string_view> methods;
         path_values ignored;
-        each_node(host, path, ignored, [&](const node& n) {
+        const auto collect = [&](const node& n) {
             for (const route* r : n.routes) {
                 methods.push_back(r->what.method);
                 if (r->what.method == "GET") methods.push_back("HEAD");
             }
             return false;
-        });
+        };
+        each_node(host, path, ignored, collect);
+        std::string with_slash(path);
+        if (!path.empty() && path.back() != '/') each_node(host, with_slash += '/', ignored, collect);
         std::sort(methods.begin(), methods.end());
         methods.erase(std::unique(methods.begin(), methods.end()), methods.end());
         std::string list;

@@ -42,7 +42,7 @@ struct outgoing_datagram {
     std::uint16_t segment = 0;
 };
 
-/// UDP; see packet_socket.
+/// UDP; see packet_socket. Broadcasts may be sent, as in Go.
 class udp_socket : public packet_socket {
   public:
     udp_socket() noexcept = default;
@@ -121,8 +121,8 @@ inline result<udp_socket> udp_socket::bind(const endpoint& address, udp_options 
     const int fd = static_cast<int>(s);
     udp_socket made{io::descriptor_ptr(fd)};
     made.v6_ = address.family() == AF_INET6;
-    io::outcome e = 0;
-    if (made.v6_) e = io::sys::set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only);
+    io::outcome e = io::sys::set_option(fd, SOL_SOCKET, SO_BROADCAST, 1);
+    if (e >= 0 && made.v6_) e = io::sys::set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, options.v6_only);
     if (e >= 0 && options.reuse_port) e = io::sys::set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (e >= 0) e = io::sys::bind(fd, address.data(), address.size());
     if (e < 0) return unexpected(io::error_of(e));
@@ -140,7 +140,8 @@ inline result<udp_socket> udp_socket::connect(const endpoint& address) {
     const int fd = static_cast<int>(s);
     udp_socket made{io::descriptor_ptr(fd)};
     made.v6_ = address.family() == AF_INET6;
-    const io::outcome e = io::sys::connect(fd, address.data(), address.size());
+    io::outcome e = io::sys::set_option(fd, SOL_SOCKET, SO_BROADCAST, 1);
+    if (e >= 0) e = io::sys::connect(fd, address.data(), address.size());
     if (e < 0) return unexpected(io::error_of(e));
     return made;
 }
