@@ -187,6 +187,7 @@ inline void freeze_here(machine& m, const void* context) noexcept {
         m.retaken.store(retake::no, std::memory_order_relaxed);
         push_frozen(rt, &m);
         no_longer_blocking(rt);
+        wake_monitor(rt); // all Ps may be idle by now: it wakes one, which a handler cannot (that may start a thread)
     } else {
         return leave_runtime(m); // in blocking()
     }
