@@ -4,18 +4,27 @@
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
+#include <mpg/context.hpp>
+#include <mpg/select.hpp>
 #include <mpg/sync.hpp>
 #include <mpg/time.hpp>
 
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <pthread.h>
 #include <sched.h>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
+#include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -200,6 +209,161 @@ TEST_P(runtime_run, runtimes_stand_side_by_side) {
     for (auto& t : threads) t.join();
 }
 
+// Tasks of two runtimes meet in channels without a buffer, and one of the runtimes ends in the midst of it, again and again.
+// Nobody is stuck, and no value comes twice.
+TEST_P(runtime_run, ends_while_tasks_of_another_meet_its_own) {
+    mpg::chan<unsigned> there, back;
+    std::vector<std::atomic<unsigned>> arrived(1 << 16);
+    std::atomic<unsigned> next{0};
+    std::thread other([&] {
+        run([&] {
+            mpg::wait_group ended;
+            for (int i = 0; i < 3; ++i) {
+                ended.go([&, i] {
+                    for (;;) {
+                        std::optional<unsigned> got;
+                        if (i == 0)
+                            got = there.recv();
+                        else // whoever waits for several things at once is withdrawn from all
+                            while (mpg::select(mpg::on_recv(there, [&](std::optional<unsigned> v) { got = v; }),
+                                               mpg::on_timeout(std::chrono::milliseconds(i))) != 0) {}
+                        if (!got) return;
+                        back.send(*got);
+                    }
+                });
+            }
+            ended.wait();
+            back.close();
+        });
+    });
+    const auto count = [&](unsigned v) { EXPECT_EQ(++arrived.at(v), 1u); };
+    for (int round = 0; round < 15; ++round) {
+        run([&] {
+            for (int i = 0; i < 3; ++i) {
+                mpg::go([&] {
+                    for (;;) {
+                        there.send(next++);
+                        mpg::select(mpg::on_recv(back, [&](std::optional<unsigned> v) { count(v.value()); }), mpg::on_timeout(50us));
+                    }
+                });
+            }
+            for (int i = 0; i < 3 + round % 4; ++i) count(back.recv().value());
+        });
+    }
+    run([&] { // and who comes last is served
+        mpg::go([&] {
+            for (int i = 0; i < 50; ++i) there.send(next++);
+            there.close();
+        });
+        for (unsigned v : back) count(v);
+    });
+    other.join();
+}
+
+// What a task of one runtime waits for may be another runtime's: a task, a context, a lock.
+TEST_P(runtime_run, ends_while_another_waits_for_what_is_its_own) {
+    for (int round = 0; round < 10; ++round) {
+        mpg::options o;
+        o.procs = procs();
+        mpg::runtime first(o), second(o);
+        mpg::mutex m;
+        mpg::chan<void> held, never;
+        auto holds = first.spawn([&] {
+            std::lock_guard lock(m);
+            held.close();
+            never.recv(); // is unwound, and so unlocks
+        });
+        held.recv();
+        auto locks = second.spawn([&] {
+            std::lock_guard lock(m);
+            return 1;
+        });
+        auto joins = second.spawn([&] {
+            try {
+                holds.join();
+            } catch (const mpg::unwound&) {
+                return 2;
+            }
+            return 0;
+        });
+        mpg::cancel_context ctx = mpg::with_cancel(mpg::context::background());
+        auto ends = first.spawn([&, ctx = mpg::with_timeout(ctx, 1h)] { never.recv(); });
+        auto waits = second.spawn([&] {
+            ctx.done().recv();
+            return 3;
+        });
+        EXPECT_TRUE(mpg::test::eventually([&] { return second.stats().tasks_waiting == 3; }));
+        first.stop();
+        ctx.cancel();
+        EXPECT_EQ(locks.join(), 1);
+        EXPECT_EQ(joins.join(), 2);
+        EXPECT_EQ(waits.join(), 3);
+        EXPECT_THROW(ends.join(), mpg::unwound);
+    }
+}
+
+/// What a library may do of which its program knows nothing.
+int library_call(unsigned procs, int x) {
+    mpg::options o;
+    o.procs = procs;
+    return mpg::run(o, [x] {
+        mpg::chan<int> c;
+        mpg::go([c, x] {
+            mpg::sleep_for(10us);
+            c.send(x);
+        });
+        return c.recv().value();
+    });
+}
+
+TEST_P(runtime_run, a_library_has_one_in_its_program_s_threads) {
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) {
+        threads.emplace_back([&, t] {
+            if (t == 1) { // as those do that leave signals to another thread
+                ::sigset_t all;
+                ::sigfillset(&all);
+                ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+            }
+            for (int i = 0; i < 10; ++i) EXPECT_EQ(library_call(procs(), 100 * t + i), 100 * t + i);
+            EXPECT_EQ(mpg::runtime::current(), nullptr);
+        });
+    }
+    for (auto& t : threads) t.join();
+    ::pthread_attr_t small; // a thread's stack may be: nothing of the runtime's is on it
+    ASSERT_EQ(::pthread_attr_init(&small), 0);
+    ASSERT_EQ(::pthread_attr_setstacksize(&small, mpg::test::scaled(2) == 2 ? 64 << 10 : 1 << 20), 0);
+    ::pthread_t id;
+    unsigned n = procs();
+    ASSERT_EQ(::pthread_create(&id, &small,
+                               [](void* arg) -> void* {
+                                   EXPECT_EQ(library_call(*static_cast<unsigned*>(arg), 7), 7);
+                                   return nullptr;
+                               },
+                               &n), 0);
+    ::pthread_join(id, nullptr);
+    ::pthread_attr_destroy(&small);
+}
+
+TEST_P(runtime_run, a_library_has_one_in_tasks_of_its_program) {
+    run([&] {
+        auto* mine = mpg::runtime::current();
+        mpg::wait_group ended;
+        for (int i = 0; i < 6; ++i) {
+            ended.go([&, i] {
+                const auto id = mpg::this_task::id();
+                for (int k = 0; k < 3; ++k) {
+                    EXPECT_EQ(i % 2 ? library_call(procs(), i) : mpg::blocking([&] { return library_call(procs(), i); }), i);
+                    EXPECT_EQ(mpg::runtime::current(), mine);
+                    EXPECT_EQ(mpg::this_task::id(), id);
+                    mpg::sleep_for(10us);
+                }
+            });
+        }
+        ended.wait();
+    });
+}
+
 TEST_P(runtime_run, runtime_object_takes_work_from_plain_threads) {
     mpg::options o;
     o.procs = procs();
@@ -321,6 +485,53 @@ TEST(runtime_procs, may_be_many_more_than_cpus) {
         ended.wait();
         EXPECT_EQ(sum, 5000);
     });
+}
+
+/// Of all threads but the caller's, so far: how often one has waited, and thus been woken.
+long waits_of_other_threads() {
+    long sum = 0;
+    for (auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+        if (thread.path().filename() == std::to_string(::gettid())) continue;
+        std::ifstream status(thread.path() / "status");
+        long n = 0;
+        for (std::string word; status >> word;)
+            if (word == "voluntary_ctxt_switches:" && status >> n) sum += n;
+    }
+    return sum;
+}
+
+// Of what is idle nothing wakes but the monitor, once a second, and that only if all tasks are asleep and somebody waits for them.
+TEST(runtime_idle, wakes_at_most_once_a_second) {
+    mpg::options o;
+    o.procs = 64;
+    for (bool somebody_waits : {false, true}) {
+        mpg::chan<int> work(64);
+        mpg::chan<void> quiet, at_work;
+        mpg::runtime rt(o);
+        for (int i = 0; i < 256; ++i) { // for all Ps; then these wait for more, which does not come
+            rt.go([=] {
+                work.recv();
+                at_work.send();
+                quiet.recv();
+            });
+        }
+        for (int i = 0; i < 256; ++i) work.send(i);
+        for (int i = 0; i < 256; ++i) at_work.recv();
+        std::thread caller;
+        if (somebody_waits) caller = std::thread([&] { rt.run([&] { quiet.recv(); }); });
+        long before = waits_of_other_threads(), quarters = 0;
+        // The last ones go to sleep after a while; a busy machine takes its time.
+        ASSERT_TRUE(mpg::test::eventually([&] {
+            std::this_thread::sleep_for(250ms);
+            const long now = waits_of_other_threads();
+            return std::exchange(before, now) == now && ++quarters == 2;
+        }));
+        constexpr int seconds = 3;
+        std::this_thread::sleep_for(std::chrono::seconds(seconds));
+        EXPECT_LE(waits_of_other_threads() - before, somebody_waits ? seconds + 1 : 0);
+        quiet.close();
+        if (somebody_waits) caller.join();
+    }
 }
 
 TEST(runtime_memory, stacks_that_are_not_used_any_more_are_given_back_when_all_is_idle) {

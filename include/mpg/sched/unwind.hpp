@@ -69,7 +69,8 @@ template <class F> MPG_ALWAYS_INLINE void run_guarded(task& self, F&& f) noexcep
 inline mpg::unwound::~unwound() {
     if (copy_) return;
     sched::task* t = sched::current();
-    if (t->is_thread() || t->unwound_done) return;
+    // Of a task of another runtime, which has been joined: it may be caught.
+    if (t->is_thread() || t->unwound_done || !t->rt->stopping.load(std::memory_order_relaxed)) return;
     if (t->swallowed++ == 0) {
         std::string name = sched::name_of(*t);
         sched::write_all(2, "mpg: unwound was swallowed by a catch in task " + std::to_string(t->id) +
