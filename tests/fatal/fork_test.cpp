@@ -2,14 +2,20 @@
 // the parent goes on as if nothing had been.
 //
 // ctest: no-tsan it supports no threads in a forked child: ends it, or, told not to, lets it hang with epoll
+#include "io_support.hpp"
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
 #include <mpg/sync.hpp>
 #include <mpg/time.hpp>
 
+#include <algorithm>
+#include <array>
 #include <functional>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,6 +109,90 @@ TEST_P(fork_child, may_leave_a_runtime_object_behind) {
         return WIFEXITED(status) ? WEXITSTATUS(status) : 92;
     });
     EXPECT_EQ(c.exit_code, 4) << c;
+}
+
+// The child has copies of the parent's descriptors, of its rings and epoll instances too, and keeps them as long as it lives:
+// so what the parent has closed is not closed, and its number is another's. Each reader gets what was sent to it, and that once.
+struct fork_beside_io : mpg::test::with_pollers {
+    using pair = mpg::test::tcp_pair;
+    static constexpr std::size_t n = 8;
+
+    /// A reader for each server's side; then something for each of them to read. What each got, in order.
+    static void exchange(std::vector<pair>& pairs, int round, const std::function<void()>& while_they_wait) {
+        std::vector<mpg::task<std::string>> readers;
+        mpg::wait_group begun;
+        for (pair& p : pairs) {
+            begun.add(1);
+            readers.push_back(mpg::spawn([&] {
+                std::array<std::byte, 64> to;
+                begun.done();
+                const auto got = p.server.read(to);
+                return got ? std::string(mpg::test::text(std::span(to).first(*got))) : got.error().message();
+            }));
+        }
+        begun.wait();
+        mpg::sleep_for(1ms); // most of them wait by now; it is right for all
+        while_they_wait();
+        for (std::size_t i = 0; i < pairs.size(); ++i) {
+            const std::string what = std::to_string(round) + ' ' + std::to_string(i);
+            EXPECT_TRUE(pairs[i].client.write(mpg::test::bytes(what)));
+            EXPECT_EQ(readers[i].join(), what);
+        }
+    }
+};
+MPG_TEST_IO(fork_beside_io);
+
+TEST_P(fork_beside_io, takes_nothing_of_what_the_parent_waits_for) {
+    const auto c = mpg::test::run_in_child([&] {
+        run([] {
+            auto listener = mpg::test::listen_local();
+            std::vector<pair> pairs;
+            for (std::size_t i = 0; i < n; ++i) pairs.push_back(mpg::test::connect_local(listener));
+            int live[2];
+            ASSERT_EQ(::pipe(live), 0);
+            ::pid_t stays = -1, executes = -1;
+            exchange(pairs, 0, [&] {
+                if ((stays = ::fork()) == 0) { // until the parent lets go
+                    ::close(live[1]);
+                    char never;
+                    while (::read(live[0], &never, 1) < 0) {}
+                    ::_exit(0);
+                }
+                if ((executes = ::fork()) == 0) {
+                    ::execl("/bin/true", "true", nullptr);
+                    ::_exit(1);
+                }
+            });
+            // The old connections are alive in the child. What comes over them is nobody's here.
+            std::vector<int> numbers;
+            std::vector<mpg::net::tcp_stream> peers;
+            for (pair& p : pairs) {
+                numbers.push_back(p.server.native_handle());
+                peers.push_back(std::move(p.client));
+                p.server.close();
+            }
+            std::vector<pair> fresh;
+            for (std::size_t i = 0; i < n; ++i) fresh.push_back(mpg::test::connect_local(listener));
+            std::size_t again = 0;
+            for (pair& p : fresh) again += static_cast<std::size_t>(std::count(numbers.begin(), numbers.end(), p.server.native_handle()));
+            EXPECT_GT(again, 0u); // numbers are used again
+            exchange(fresh, 1, [&] {
+                for (auto& peer : peers) EXPECT_TRUE(peer.write(mpg::test::bytes("for the child")));
+            });
+            exchange(fresh, 2, [&] { // while one child ends, which holds all of it
+                ::close(live[1]);
+                for (::pid_t child : {stays, executes}) {
+                    int status = -1;
+                    EXPECT_EQ(mpg::blocking([&] { return ::waitpid(child, &status, 0); }), child);
+                    EXPECT_EQ(status, 0);
+                }
+            });
+            exchange(fresh, 3, [] {});
+            ::close(live[0]);
+        });
+        return ::testing::Test::HasFailure() ? 1 : 0;
+    });
+    EXPECT_EQ(c.exit_code, 0) << c;
 }
 
 } // namespace
