@@ -11,10 +11,13 @@
 #include <atomic>
 #include <cerrno>
 #include <mutex>
+#include <netdb.h>
 #include <poll.h>
 #include <thread>
 #include <time.h>
 #include <unistd.h>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -76,6 +79,32 @@ TEST_P(held_up, sleepers) {
         ended.wait();
         EXPECT_EQ(interrupted, 0u);
         EXPECT_EQ(early, 0u);
+    });
+}
+
+TEST_P(held_up, lookups_of_names) {
+    const auto lookup = [] { // of what /etc/hosts has; a resolver's locks, files and perhaps sockets
+        ::addrinfo hints{}, *found = nullptr;
+        hints.ai_socktype = SOCK_STREAM;
+        const int rc = ::getaddrinfo("localhost", "80", &hints, &found);
+        int n = 0;
+        for (auto* at = found; at; at = at->ai_next) ++n;
+        if (found) ::freeaddrinfo(found);
+        return std::pair(rc, n);
+    };
+    const auto expected = lookup();
+    run([&] {
+        mpg::wait_group ended;
+        for (int i = 0; i < 16; ++i) {
+            ended.go([&] {
+                for (int k = 0; k < 10; ++k) {
+                    EXPECT_EQ(lookup(), expected);
+                    if (k % 3 == 0) mpg::yield();
+                }
+            });
+        }
+        for (int i = 0; i < 5; ++i) mpg::sleep_for(1ms);
+        ended.wait();
     });
 }
 
