@@ -15,11 +15,15 @@
 #include <cstring>
 #include <exception>
 #include <link.h>
+#include <condition_variable>
 #include <ctime>
 #include <map>
 #include <mutex>
+#include <poll.h>
+#include <random>
 #include <regex>
 #include <sched.h>
+#include <shared_mutex>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -405,6 +409,89 @@ TEST_P(preempt, anything_may_be_interrupted) {
         on = false;
         ended.wait();
     });
+}
+
+// A task that waits for another one's lock or signal blocks its thread, and may be frozen with the lock held.
+TEST_P(preempt, locks_and_conditions_of_the_language_hold) {
+    constexpr int pairs = 5, each = 3000, room = 4;
+    std::shared_mutex both;
+    long a = 0, b = 0; // equal, guarded by both
+    std::mutex m;
+    std::condition_variable not_empty, not_full;
+    std::vector<long> queue; // guarded by m
+    long taken = 0;          // guarded by m
+    mpg::options o;
+    o.preempt_after = 100us;
+    run(o, [&] {
+        mpg::wait_group ended;
+        for (int id = 0; id < pairs; ++id) {
+            ended.go([&, id] {
+                for (int i = 1; i <= each; ++i) {
+                    if (i % 4 == id % 4) {
+                        std::lock_guard writes(both);
+                        ++a;
+                        for (int k = 0; k < 2000; ++k) asm volatile("" ::: "memory");
+                        ++b;
+                    } else {
+                        std::shared_lock reads(both);
+                        if (a != b) std::abort();
+                    }
+                    std::unique_lock lock(m);
+                    not_full.wait(lock, [&] { return queue.size() < room; });
+                    queue.push_back(i);
+                    not_empty.notify_one();
+                }
+            });
+            ended.go([&] {
+                for (int i = 1; i <= each; ++i) {
+                    std::unique_lock lock(m);
+                    while (!not_empty.wait_for(lock, 5ms, [&] { return !queue.empty(); })) {}
+                    taken += queue.back();
+                    queue.pop_back();
+                    not_full.notify_one();
+                    lock.unlock();
+                    for (int k = 0; k < 2000; ++k) asm volatile("" ::: "memory");
+                }
+            });
+        }
+        ended.wait();
+    });
+    EXPECT_EQ(a, b);
+    EXPECT_EQ(a, pairs * each / 4);
+    EXPECT_EQ(taken, long{pairs} * each * (each + 1) / 2);
+}
+
+// Who has computed for about a slice goes into a system call at the moment at which it is to be frozen.
+TEST_P(preempt, no_system_call_is_interrupted) {
+    constexpr auto slice = 5ms;
+    std::atomic<unsigned> calls{0}, interrupted{0};
+    std::atomic<bool> on{true};
+    mpg::options o;
+    o.preempt_after = slice;
+    const auto seed = mpg::test::seed();
+    const auto stats = run(o, [&] {
+        mpg::wait_group ended;
+        for (unsigned i = 0; i < 3 * procs(); ++i) {
+            ended.go([&, i] {
+                std::minstd_rand random(static_cast<unsigned>(seed) + i);
+                while (on) {
+                    const auto least = std::chrono::duration_cast<std::chrono::nanoseconds>(slice) * (random() % 128) / 64;
+                    for (const auto begin = thread_cpu(); thread_cpu() - begin < least;)
+                        for (int k = 0; k < 200; ++k) asm volatile("" ::: "memory");
+                    ::timespec some{0, 100'000};
+                    const bool sleeps = random() % 2 == 0;
+                    if ((sleeps ? ::nanosleep(&some, nullptr) : ::poll(nullptr, 0, 1)) != 0) ++interrupted;
+                    ++calls;
+                }
+            });
+        }
+        const auto enough = [&] { return calls > 120 && mpg::runtime::current()->stats().preemptions > 10; };
+        while (!enough()) mpg::sleep_for(20ms);
+        on = false;
+        ended.wait();
+        return mpg::runtime::current()->stats();
+    });
+    EXPECT_EQ(interrupted, 0u) << "of " << calls << " calls, beside " << stats.preemptions << " preemptions";
 }
 
 // Where a task may stand when it is frozen: it and another that needs the same thing both get on.

@@ -207,6 +207,45 @@ TEST(limits, address_space_for_one_slab_is_not_needed) {
     });
 }
 
+void many_at_once() {
+    mpg::wait_group ended;
+    mpg::chan<void> gate;
+    for (int i = 0; i < 50; ++i) ended.go([gate] { gate.recv(); });
+    mpg::yield();
+    gate.close();
+    ended.wait();
+}
+
+// Where commitments are counted (vm.overcommit_memory 2), MAP_NORESERVE counts for nothing, and 64 MiB are refused.
+TEST(limits, commitments_for_one_slab_are_not_needed) {
+    passes([] {
+        refuse(SYS_mmap, ENOMEM, 1, 64u << 20);
+        mpg::run(with(2), many_at_once);
+    });
+    passes([] { // it counts as commitments do, but per process: stacks that nobody has touched, too
+        mpg::runtime rt(with(1));
+        rt.run([] {}); // its threads exist
+        std::ifstream f("/proc/self/status");
+        std::size_t kib = 0;
+        for (std::string word; f >> word;)
+            if (word == "VmData:") f >> kib;
+        ASSERT_GT(kib, 0u);
+        limit_to(RLIMIT_DATA, (kib << 10) + (20u << 20));
+        rt.run(many_at_once);
+    });
+}
+
+// The signal that asks a thread to freeze then comes by another way.
+TEST(limits, queued_signals) {
+    passes([] {
+        limit_to(RLIMIT_SIGPENDING, 0);
+        mpg::run(with(1), [] {
+            for (int i = 0; i < 3; ++i) hog_is_preempted();
+            EXPECT_GT(stats().preemptions, 0u);
+        });
+    });
+}
+
 TEST(limits, no_memory_for_records_is_an_exception) {
     passes([] {
         mpg::runtime rt(with(1));
@@ -363,6 +402,16 @@ TEST_P(refused, signals_to_threads) {
         mpg::run(with(1), [] {
             EXPECT_NE(stats().preemption_reason.find("tgkill"), std::string::npos) << stats().preemption_reason;
             reader_lets_go();
+        });
+    });
+}
+
+TEST_P(refused, timers_on_cpu_clocks) {
+    passes([] {
+        refuse(SYS_timer_create, GetParam());
+        mpg::run(with(1), [] {
+            for (int i = 0; i < 3; ++i) hog_is_preempted();
+            EXPECT_GT(stats().preemptions, 0u);
         });
     });
 }

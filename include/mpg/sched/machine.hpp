@@ -4,6 +4,7 @@
 #include <mpg/base/config.hpp>
 #include <mpg/base/random.hpp>
 #include <mpg/fiber/execution.hpp>
+#include <mpg/sched/cpu_alarm.hpp>
 #include <mpg/sched/futex.hpp>
 #include <mpg/sched/retake.hpp>
 #include <mpg/sched/task.hpp>
@@ -60,6 +61,7 @@ struct machine {
     base::atomic<std::uint32_t> thawed_tick{0};    // while both still hold its task has not left that P
     base::nanos stint_cpu = -1;                    // the thread's clock when its task was first seen to compute; the monitor's
     bool stalled = false;                          // that is known to be a stall already; the monitor's
+    cpu_alarm alarm_clock;                         // asks the thread to freeze; the monitor's
 
     machine* next_all = nullptr; // all machines of a runtime; machines_lock
     ::pthread_t thread{};

@@ -83,14 +83,14 @@ class monitor {
     /// -1: cannot be told.
     static base::nanos cpu_time(machine& m) noexcept {
         ::timespec t{};
-        const auto id = static_cast<::clockid_t>((~static_cast<unsigned>(m.tid.load()) << 3) | 6); // CPUCLOCK_PERTHREAD
-        if (::clock_gettime(id, &t) != 0) return -1;
+        if (::clock_gettime(cpu_clock_of(m.tid.load(std::memory_order_relaxed)), &t) != 0) return -1;
         return static_cast<base::nanos>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
     }
 
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
     static constexpr base::nanos stands_still = 1'000'000, spare_arrives = 200'000;
+    static constexpr base::nanos least_timed = 5'000'000; // a tick of the kernel is 1 to 10 ms
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
 
     /// What was seen of a P.
@@ -350,8 +350,7 @@ class monitor {
     bool freeze(processor& p, machine& m, sight& s, std::uint32_t tick, bool ordinary, base::nanos now) {
         // Asked before; it stood in the runtime, or blocks the signal. acquire: pairs with freeze_here, which took it.
         if (m.relief.load(std::memory_order_acquire)) {
-            next_ = std::min(next_, now + std::max(rt_.slice / 8, least));
-            signal(m);
+            if (signal(m) == how::by_tgkill) next_ = std::min(next_, now + std::max(rt_.slice / 8, least)); // else it takes a tick
             return false;
         }
         const std::uint32_t frozen = rt_.frozen_count.load(std::memory_order_relaxed);
@@ -377,9 +376,13 @@ class monitor {
         froze_ = true;
         return false;
     }
-    bool signal(machine& m) noexcept {
-        ::syscall(SYS_tgkill, ::getpid(), m.tid.load(std::memory_order_relaxed), preempt_signal);
-        return true;
+    /// Short slices are for tests and for those who bear EINTR: no tick would come in time.
+    enum class how { by_timer, by_tgkill };
+    how signal(machine& m) noexcept {
+        const int tid = m.tid.load(std::memory_order_relaxed);
+        if (rt_.slice >= least_timed && m.alarm_clock.set(tid, preempt_signal, &m)) return how::by_timer;
+        ::syscall(SYS_tgkill, ::getpid(), tid, preempt_signal);
+        return how::by_tgkill;
     }
     void give_back(machine* m) noexcept {
         if (!m->frozen) return put_spare(rt_, m);
@@ -412,7 +415,8 @@ class monitor {
             const base::nanos limit = std::min<base::nanos>(rt_.slice, 2'000'000), used = cpu_time(*l.m) - l.cpu;
             if (used < limit || !runs(*l.m)) return false;
             l.cpu += used - limit * 7 / 8; // once more when it has gone on a little: the signal may have met it in the runtime
-            found = signal(*l.m);
+            signal(*l.m);
+            found = true;
             return false;
         });
         if (lost_.size() > 16) std::rotate(lost_.begin(), lost_.begin() + 16, lost_.end());

@@ -225,7 +225,9 @@ class [[gnu::visibility("default")]] preempt_handler {
     static void handle(int signal, ::siginfo_t* info, void* context) {
         int saved = errno;
         machine* m = this_machine();
-        if (info->si_code == SI_TKILL && info->si_pid == ::getpid() && m && m->rt) {
+        const bool asked = (info->si_code == SI_TKILL && info->si_pid == ::getpid()) || // of monitor::signal
+                           (info->si_code == SI_TIMER && info->si_value.sival_ptr == m);
+        if (asked && m && m->rt) {
             freeze_here(*m, context);
         } else if (struct sigaction& old = before(); old.sa_flags & SA_SIGINFO) {
             if (old.sa_sigaction) old.sa_sigaction(signal, info, context);
