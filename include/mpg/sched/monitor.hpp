@@ -116,7 +116,7 @@ class monitor {
                rt_.monitor_word.load(std::memory_order_relaxed) == monitor_asleep) {
             // Only a thread that nobody tells us of could end the wait of all: look now and then.
             const bool hopeless = rt_.opts.detect_deadlock && all_asleep(rt_) && rt_.live() != 0 &&
-                                  rt_.waiting_callers.load(std::memory_order_acquire) != 0; // pairs with: run's return
+                                  rt_.waiting_callers.load(std::memory_order_acquire) != 0; // pairs with: runtime::run
             futex_wait(rt_.monitor_word, monitor_asleep, hopeless ? base::now() + look_again : base::never);
             if (hopeless) check_deadlock(rt_);
         }
