@@ -226,7 +226,8 @@ class [[gnu::visibility("default")]] preempt_handler {
         int saved = errno;
         machine* m = this_machine();
         const bool asked = (info->si_code == SI_TKILL && info->si_pid == ::getpid()) || // of monitor::signal
-                           (info->si_code == SI_TIMER && info->si_value.sival_ptr == m);
+                           (info->si_code == SI_TIMER && info->si_value.sival_ptr == m) ||
+                           (info->si_code == SI_USER && info->si_pid == 0); // the kernel had no room for who it is from
         if (asked && m && m->rt) {
             freeze_here(*m, context);
         } else if (struct sigaction& old = before(); old.sa_flags & SA_SIGINFO) {
