@@ -110,6 +110,9 @@ class monitor {
         return rt_.slice == 0 ? 10'000'000 : std::clamp<base::nanos>(rt_.slice, least, 10'000'000);
     }
 
+    /// How long before the end of a slice its signal is asked for.
+    base::nanos ahead() const noexcept { return rt_.slice < least_timed ? 0 : std::min(tick_ / 2, rt_.slice / 4); }
+
     void sleep_deeply() noexcept {
         rt_.monitor_word.store(monitor_asleep, std::memory_order_seq_cst); // pairs with: wake_monitor
         while (!rt_.monitor_ends.load(std::memory_order_seq_cst) && rt_.idle_count.load(std::memory_order_seq_cst) == rt_.ps.size() &&
@@ -187,7 +190,8 @@ class monitor {
         }
         if (!m->stalled) computes_too_long(p, *m, tick, now);
         if (rt_.slice == 0) return false;
-        if (const base::nanos due = s.since + rt_.slice; now < due) {
+        // A slice is ten milliseconds or so on the average: the signal comes with a tick, half of one later than it is asked for.
+        if (const base::nanos due = s.since + rt_.slice - ahead(); now < due) {
             next_ = std::min(next_, due);
             return false;
         }
@@ -195,8 +199,9 @@ class monitor {
             !rt_.stopping.load(std::memory_order_relaxed))
             return false;
         // The kernel may have had others to run: a slice is CPU time. It may have them for long.
-        if (base::nanos used = cpu_time(*m) - s.cpu; used < rt_.slice / 2) {
-            next_ = std::min(next_, now + std::max(rt_.slice / 2 - used, rt_.slice / 8));
+        const base::nanos least_used = rt_.slice / 2 - ahead();
+        if (base::nanos used = cpu_time(*m) - s.cpu; used < least_used) {
+            next_ = std::min(next_, now + std::max(least_used - used, rt_.slice / 8));
             return false;
         }
         return freeze(p, *m, s, tick, ordinary, now);
@@ -442,6 +447,7 @@ class monitor {
     bool froze_ = false;             // this look has asked one to freeze
     bool held_up_ = false;           // a P stands, and work waits
     bool warned_ = false;
+    const base::nanos tick_ = cpu_alarm::tick();
 };
 
 /// What this process lets us do; sets slice, retaking and the reasons.
