@@ -211,7 +211,7 @@ class connection final : public registry::entry {
             path = x.path;
         }
         const routes& table = core_.table.get();
-        const std::string_view host = routing_host(x);
+        const std::string_view host = table.asks_for_hosts() ? routing_host(x) : std::string_view();
         const routes::route* route = table.find(x.head.method, host, routing_path(x), x.values);
 
         request req(x.head, x.parts, path, route ? &route->what : nullptr, x.values, body, watch, wire_,

@@ -28,7 +28,7 @@ constexpr bool equal_fold(std::string_view a, std::string_view b) noexcept {
 }
 
 /// For each byte: 1: a tchar (RFC 9110, 5.6.2), 2: may stand in a field's value (no control character but the
-/// tab).
+/// tab), 4: in a host (see is_host).
 inline constexpr auto char_classes = [] {
     std::array<unsigned char, 256> classes{};
     for (unsigned c = 0; c < 256; ++c) {
@@ -36,7 +36,9 @@ inline constexpr auto char_classes = [] {
         const bool token = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
                            (c != 0 && std::string_view("!#$%&'*+-.^_`|~").find(ch) != std::string_view::npos);
         const bool value = (c >= 0x20 && c != 0x7f) || c == '\t';
-        classes[c] = static_cast<unsigned char>((token ? 1 : 0) | (value ? 2 : 0));
+        const bool host = (c >= 'a' && c <= 'z') || (c >= '0' && c <= ':') || (c >= 'A' && c <= 'Z') ||
+                          (c != 0 && std::string_view(".-_~%!$&'()*+;=[]").find(ch) != std::string_view::npos);
+        classes[c] = static_cast<unsigned char>((token ? 1 : 0) | (value ? 2 : 0) | (host ? 4 : 0));
     }
     return classes;
 }();

@@ -90,6 +90,10 @@ template <class Target> class router {
     }
 
     const std::vector<std::shared_ptr<const route>>& routes() const noexcept { return routes_; }
+    /// Whether any pattern names a host; else the host of a request does not matter.
+    bool asks_for_hosts() const noexcept {
+        return std::any_of(hosts_.begin(), hosts_.end(), [](const host_tree& h) { return !h.host.empty(); });
+    }
 
     router() = default;
     router(router&&) noexcept = default;

@@ -1,6 +1,8 @@
 // Request targets: their parts, percent-decoding, clean paths, query parameters.
 #pragma once
 
+#include <mpg/http/field.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <optional>
@@ -123,12 +125,8 @@ constexpr std::optional<target_parts> split_target(std::string_view target,
 /// A Host header or authority: uri-host [ ":" port ], loosely: nothing that could be taken for another part
 /// of a URL.
 constexpr bool is_host(std::string_view s) noexcept {
-    for (char c : s) {
-        const bool ok = (c >= 'a' && c <= 'z') || (c >= '0' && c <= ':') || c == '.' || c == '-' ||
-                        (c >= 'A' && c <= 'Z') ||
-                        std::string_view("_~%!$&'()*+;=[]").find(c) != std::string_view::npos;
-        if (!ok) return false;
-    }
+    for (char c : s)
+        if (!(char_classes[static_cast<unsigned char>(c)] & 4)) return false;
     return true;
 }
 
