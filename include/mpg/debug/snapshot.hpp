@@ -221,16 +221,31 @@ class photographer {
         out_.tasks.push_back(std::move(i));
     }
 
+#if defined(MPG_USE_FCONTEXT) && defined(__x86_64__)
+    /// How far above sp jump_fcontext saves r12; versions differ. make_fcontext leaves the function in the place of rbx.
+    static std::uint64_t fcontext_registers() noexcept {
+        alignas(16) std::byte stack[512]{};
+        auto* f = +[](boost::context::detail::transfer_t) {};
+        const void* made = boost::context::detail::make_fcontext(stack + sizeof stack, sizeof stack, f);
+        std::uint64_t rbx = 40;
+        for (std::uint64_t v = 0; rbx < 56; rbx += 8) {
+            std::memcpy(&v, static_cast<const std::byte*>(made) + rbx, sizeof v);
+            if (v == reinterpret_cast<std::uint64_t>(f)) break;
+        }
+        return rbx - 32;
+    }
+#endif
     /// What fiber::jump has left at sp.
     static register_set saved(std::uint64_t sp, const stack_copy& stack) noexcept {
         register_set r;
 #if defined(MPG_USE_FCONTEXT) && defined(__x86_64__)
-        // Boost.Context, x86_64 System V, ELF: MXCSR and x87 word, r12 to r15, rbx, rbp, rip.
+        // Boost.Context, x86_64 System V, ELF: MXCSR and x87 word, some a stack guard, r12 to r15, rbx, rbp, rip.
+        static const std::uint64_t begins = fcontext_registers();
         constexpr unsigned order[] = {12, 13, 14, 15, 3, 6};
         for (unsigned i = 0; i < 6; ++i)
-            if (std::uint64_t v; stack.read(sp + 8 + 8 * i, v)) r.set(order[i], v);
-        stack.read(sp + 56, r.pc);
-        r.set(stack_register, sp + 64);
+            if (std::uint64_t v; stack.read(sp + begins + 8 * i, v)) r.set(order[i], v);
+        stack.read(sp + begins + 48, r.pc);
+        r.set(stack_register, sp + begins + 56);
 #elif defined(MPG_USE_FCONTEXT)
         // Boost.Context, aarch64 AAPCS, ELF: d8 to d15, x19 to x30, pc.
         for (unsigned i = 19; i <= 30; ++i)

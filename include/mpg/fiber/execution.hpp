@@ -82,10 +82,19 @@ MPG_ALWAYS_INLINE void copy(exception_state& to, const exception_state& from) no
 MPG_ALWAYS_INLINE void copy(exception_state& to, const exception_state& from) noexcept { to = from; }
 #endif
 
-MPG_ALWAYS_INLINE void exchange_fp(fp_control& from, const fp_control& to) noexcept {
+MPG_ALWAYS_INLINE void store_fp(fp_control& to) noexcept {
 #if defined(__x86_64__)
-    asm volatile("stmxcsr %0" : "=m"(from.word));
-    asm volatile("fnstcw %0" : "=m"(from.x87));
+    asm volatile("stmxcsr %0" : "=m"(to.word));
+    asm volatile("fnstcw %0" : "=m"(to.x87));
+#elif defined(__aarch64__)
+    std::uint64_t now;
+    asm volatile("mrs %0, fpcr" : "=r"(now));
+    to.word = static_cast<std::uint32_t>(now);
+#endif
+}
+MPG_ALWAYS_INLINE void exchange_fp(fp_control& from, const fp_control& to) noexcept {
+    store_fp(from);
+#if defined(__x86_64__)
     if ((from.word ^ to.word) & 0xffc0u) [[unlikely]] {
         asm volatile("ldmxcsr %0" ::"m"(to.word));
     }
@@ -93,9 +102,6 @@ MPG_ALWAYS_INLINE void exchange_fp(fp_control& from, const fp_control& to) noexc
         asm volatile("fldcw %0" ::"m"(to.x87));
     }
 #elif defined(__aarch64__)
-    std::uint64_t now;
-    asm volatile("mrs %0, fpcr" : "=r"(now));
-    from.word = static_cast<std::uint32_t>(now);
     if (from.word != to.word) asm volatile("msr fpcr, %0" ::"r"(static_cast<std::uint64_t>(to.word)));
 #endif
 }
@@ -152,6 +158,10 @@ inline void end_scheduler([[maybe_unused]] execution& self) noexcept {
 
 /// Must be called first thing by code that a switch has just started or resumed. `self`: the execution that runs now.
 MPG_ALWAYS_INLINE void arrived([[maybe_unused]] execution& self) noexcept {
+#if defined(MPG_USE_FCONTEXT) // its jump has loaded what there was when this one left, or when the stack was made
+    fp_control left;
+    detail::exchange_fp(left, self.fp);
+#endif
 #if defined(MPG_ASAN)
     __sanitizer_finish_switch_fiber(self.sanitizer->fake_stack, nullptr, nullptr);
 #endif
@@ -196,7 +206,11 @@ MPG_ALWAYS_INLINE void switch_here(execution& from, execution& to, const thread_
     int& error = *anchor.error;
     from.error = error;
     error = to.error;
+#if defined(MPG_USE_FCONTEXT)
+    detail::store_fp(from.fp); // to be loaded where it arrives: on x86-64 this jump saves and loads them, too
+#else
     detail::exchange_fp(from.fp, to.fp);
+#endif
 #if defined(MPG_ASAN)
     __sanitizer_start_switch_fiber(ends ? nullptr : &from.sanitizer->fake_stack, to.sanitizer->stack_bottom,
                                    to.sanitizer->stack_bytes);
