@@ -45,8 +45,6 @@ inline task* find_any_task(machine* m) {
     processor& p = *m->p;
     constexpr base::nanos spin = 50'000;
     static thread_local outlook seen; // the scheduler's stack does not migrate
-    seen.marks.assign(rt.ps.size(), ~std::uint64_t{0});
-    seen.moving = 0;
     base::nanos idle_since = 0;
     unsigned futile = 0; // looks that saw work and could take none
     auto found = [&](task* t) {
@@ -104,7 +102,10 @@ inline task* find_any_task(machine* m) {
         }
 
         // Nothing here. Look around for a while, if idle times have been short or somebody may have work.
-        if (idle_since == 0) idle_since = now;
+        if (idle_since == 0) {
+            idle_since = now;
+            seen.begin(rt.ps.size());
+        }
         if (!p.alone && !m->searching) {
             std::uint32_t none = 0;
             m->searching = rt.searching.compare_exchange_strong(none, 1, std::memory_order_seq_cst);
@@ -125,6 +126,12 @@ inline task* find_any_task(machine* m) {
             if (task* t = steal(m, seen, now)) return found(t);
         }
 
+        // One that slept now would be woken at once, by who has work and runs it himself.
+        if (m->searching && seen.moving > 4 && left_alone(rt, seen)) {
+            doze(m, base::nanos{25'000} << std::min(++futile, 3u));
+            idle_since = base::now() - spin; // one look, and not a spin
+            continue;
+        }
         if (!prepare_sleep(m, p)) {
             idle_since = base::now(); // a ring of one is looked at twice before it is taken
             ++futile;

@@ -46,12 +46,41 @@ inline int reap(machine* m, processor& p, base::nanos until = 0) noexcept {
 
 /// What one who looks for work has seen of the other Ps.
 struct outlook {
-    std::vector<std::uint64_t> marks; // of rings of one, from the last look
-    unsigned moving = 0;              // looks in a row that met a ring of one, and another one than the time before
+    struct view {
+        std::uint64_t mark = ~std::uint64_t{0}; // of the ring, at the last look
+        base::nanos since = 0;                  // of what follows
+        std::uint32_t slices = 0;
+        std::uint64_t ended = 0;
+        bool brisk = false;
+    };
+    std::vector<view> of; // by index of the P
+    unsigned moving = 0;  // looks in a row that met rings from which something had gone since the time before
+
+    void begin(std::size_t ps) {
+        if (of.size() != ps) of.resize(ps);
+        for (view& v : of) v.mark = ~std::uint64_t{0};
+        moving = 0;
+    }
 };
 
+/// Does p, of which v is known, start and end tasks from its ring so quickly that to take some away, with their records and
+/// what they write to, costs more than to run them? Found anew every 200 us: so long may others wait behind one that is long
+/// after all.
+inline bool is_brisk(const processor& p, outlook::view& v, base::nanos now) noexcept {
+    constexpr base::nanos window = 200'000, each = 160;
+    if (now - v.since < window) return v.brisk;
+    const std::uint32_t slices = p.slices.load(std::memory_order_relaxed);
+    const std::uint64_t ended = p.ended.load(std::memory_order_relaxed);
+    const std::uint32_t begun = slices - v.slices;
+    v.brisk = v.since != 0 && std::int64_t{begun} * each >= now - v.since && (ended - v.ended) * 2 >= begun;
+    v.since = now;
+    v.slices = slices;
+    v.ended = ended;
+    return v.brisk;
+}
+
 /// One look at the other Ps: their rings, due timers and completions. A single task is taken only if it has been lying
-/// since the last look, for its owner will mostly run or join it at once.
+/// since the last look, for its owner will mostly run or join it at once; of a brisk P, none.
 inline task* steal(machine* m, outlook& seen, base::nanos now) noexcept {
     bool moves = false;
     runtime_state& rt = *m->rt;
@@ -61,9 +90,11 @@ inline task* steal(machine* m, outlook& seen, base::nanos now) noexcept {
     for (std::uint32_t i = 0; i < n; ++i) {
         processor& victim = *rt.ps[(start + i) % n];
         if (&victim == &p) continue;
+        outlook::view& v = seen.of[victim.index];
+        const std::uint64_t mark = victim.ring.mark();
+        const bool moved = v.mark != mark;
         if (std::uint32_t size = victim.ring.size()) {
-            const std::uint64_t mark = victim.ring.mark();
-            if (size > 1 || seen.marks[victim.index] == mark) {
+            if (size > 1 ? !is_brisk(victim, v, now) : !moved) {
                 task* some[run_queue::capacity];
                 std::uint32_t got = victim.ring.steal(some);
                 if (got != 0) {
@@ -75,8 +106,9 @@ inline task* steal(machine* m, outlook& seen, base::nanos now) noexcept {
                 }
             }
             moves = true;
-            seen.marks[victim.index] = mark;
         }
+        moves |= moved;
+        v.mark = mark;
         if (victim.wheel->next() <= now) victim.wheel->advance(now);
         if (victim.poll->has_work()) reap(m, victim);
         if (task* t = take_local(p)) return t;
@@ -90,6 +122,32 @@ inline void pause(const outlook& seen) noexcept {
     for (unsigned i = 8u << std::min(seen.moving, 5u); i != 0; --i) base::cpu_relax();
 }
 
+/// Does whoever has work run it himself, so that there is nothing to be taken from him?
+inline bool left_alone(runtime_state& rt, const outlook& seen) noexcept {
+    if (rt.global.size() != 0 || rt.frozen_count.load(std::memory_order_relaxed) != 0) return false;
+    for (auto& p : rt.ps)
+        if (p->ring.size() > 1 && !seen.of[p->index].brisk) return false;
+    return true;
+}
+
+/// m, which searches, looks again soon, and goes on searching: nobody else is woken for work that its owners run. So what
+/// they cannot run at once after all waits for so long; but what comes from outside ends it.
+inline void doze(machine* m, base::nanos time) noexcept {
+    runtime_state& rt = *m->rt;
+    processor& p = *m->p;
+    bump(p.tick); // the monitor need not wonder
+    rt.dozer.store(&p, std::memory_order_relaxed);
+    base::fence(std::memory_order_seq_cst); // pairs with: inject
+    if (rt.global.size() == 0 && p.attention.load(std::memory_order_relaxed) == 0) {
+        p.poll_lock.lock();
+        m->polling = true;
+        poll_once(p, std::min(p.wheel->next(), base::now() + time));
+        m->polling = false;
+        p.poll_lock.unlock();
+    }
+    rt.dozer.store(nullptr, std::memory_order_relaxed);
+}
+
 /// Is all that waits one task here and there, behind one that runs?
 inline bool only_singles(runtime_state& rt) noexcept {
     if (rt.global.size() != 0 || rt.frozen_count.load(std::memory_order_relaxed) != 0) return false;
@@ -99,7 +157,8 @@ inline bool only_singles(runtime_state& rt) noexcept {
 }
 
 /// A P whose owner always has one more task to run is no reason to watch it all the time, and none to sleep: a task that
-/// lies there for longer must be found. m looks again soon; it counts neither as idle nor as searching meanwhile.
+/// lies there for longer must be found. m looks again soon, unlike in doze as one that counts neither as idle nor as
+/// searching meanwhile.
 inline void nap(machine* m, unsigned longer) noexcept {
     runtime_state& rt = *m->rt;
     processor& p = *m->p;

@@ -27,6 +27,8 @@ inline void inject(runtime_state& rt, task* t) noexcept {
     if (!own) rt.pins.fetch_add(1, std::memory_order_relaxed);
     rt.global.push(t);
     published(rt);
+    // After the fence of published, which pairs with that of doze: it sees the task, or we see it.
+    if (processor* p = rt.dozer.load(std::memory_order_relaxed)) [[unlikely]] p->poll->wake();
     if (!own) unpin(rt);
 }
 

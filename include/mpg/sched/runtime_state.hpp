@@ -76,6 +76,7 @@ struct runtime_state {
     // The sleep protocol; see idle_list.hpp.
     alignas(base::cache_line) base::atomic<std::uint32_t> idle_count{0}; // Ps on the idle list; written under idle_lock
     base::atomic<std::uint32_t> searching{0};
+    base::atomic<processor*> dozer{nullptr}; // whose machine searches with its eyes shut for a while; look_around.hpp
     base::spinlock idle_lock;
     processor* idle_list = nullptr; // idle_lock
 
