@@ -19,8 +19,6 @@
 #include <ctime>
 #include <map>
 #include <mutex>
-#include <poll.h>
-#include <random>
 #include <regex>
 #include <sched.h>
 #include <shared_mutex>
@@ -464,39 +462,6 @@ TEST_P(preempt, locks_and_conditions_of_the_language_hold) {
     EXPECT_EQ(a, b);
     EXPECT_EQ(a, pairs * each / 4);
     EXPECT_EQ(taken, long{pairs} * each * (each + 1) / 2);
-}
-
-// Who has computed for about a slice goes into a system call at the moment at which it is to be frozen.
-TEST_P(preempt, no_system_call_is_interrupted) {
-    constexpr auto slice = 5ms;
-    std::atomic<unsigned> calls{0}, interrupted{0};
-    std::atomic<bool> on{true};
-    mpg::options o;
-    o.preempt_after = slice;
-    const auto seed = mpg::test::seed();
-    const auto stats = run(o, [&] {
-        mpg::wait_group ended;
-        for (unsigned i = 0; i < 3 * procs(); ++i) {
-            ended.go([&, i] {
-                std::minstd_rand random(static_cast<unsigned>(seed) + i);
-                while (on) {
-                    const auto least = std::chrono::duration_cast<std::chrono::nanoseconds>(slice) * (random() % 128) / 64;
-                    for (const auto begin = thread_cpu(); thread_cpu() - begin < least;)
-                        for (int k = 0; k < 200; ++k) asm volatile("" ::: "memory");
-                    ::timespec some{0, 100'000};
-                    const bool sleeps = random() % 2 == 0;
-                    if ((sleeps ? ::nanosleep(&some, nullptr) : ::poll(nullptr, 0, 1)) != 0) ++interrupted;
-                    ++calls;
-                }
-            });
-        }
-        const auto enough = [&] { return calls > 120 && mpg::runtime::current()->stats().preemptions > 10; };
-        while (!enough()) mpg::sleep_for(20ms);
-        on = false;
-        ended.wait();
-        return mpg::runtime::current()->stats();
-    });
-    EXPECT_EQ(interrupted, 0u) << "of " << calls << " calls, beside " << stats.preemptions << " preemptions";
 }
 
 // Where a task may stand when it is frozen: it and another that needs the same thing both get on.

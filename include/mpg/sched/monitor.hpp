@@ -90,7 +90,7 @@ class monitor {
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
     static constexpr base::nanos stands_still = 1'000'000, spare_arrives = 200'000;
-    static constexpr base::nanos least_timed = 5'000'000; // a tick of the kernel is 1 to 10 ms
+    static constexpr base::nanos least_timed = 50'000'000; // a tick of the kernel is 1 to 10 ms: shorter slices would be unfair
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
 
     /// What was seen of a P.
