@@ -79,6 +79,15 @@ void add_handlers(live_server& s) {
     });
 }
 
+/// Serves them.
+struct served : live_server {
+    explicit served(mpg::http::server_options o = {})
+        : live_server(o) {
+        add_handlers(*this);
+        start();
+    }
+};
+
 std::vector<mpg::net::tcp_stream> connect_many(const mpg::net::endpoint& to, std::size_t n, std::string_view first) {
     std::vector<mpg::net::tcp_stream> all;
     for (std::size_t i = 0; i != n; ++i) {
@@ -103,9 +112,7 @@ TEST_P(http_load, idle_connections_are_cheap_and_others_are_served) {
     run([n] {
         mpg::http::server_options o;
         o.idle_timeout = 10min;
-        live_server s(o);
-        add_handlers(s);
-        s.start();
+        served s(o);
         std::vector<http_peer> warm;
         for (int i = 0; i != 20; ++i) warm.emplace_back(s.address());
         for (auto& p : warm) EXPECT_EQ(p.get("/ok").status, 200);
@@ -140,9 +147,7 @@ TEST_P(http_load, hostile_clients_are_let_go) {
     run([n] {
         mpg::http::server_options o;
         o.read_header_timeout = o.read_timeout = o.write_timeout = 800ms;
-        live_server s(o);
-        add_handlers(s);
-        s.start();
+        served s(o);
         std::vector<std::vector<mpg::net::tcp_stream>> groups;
         for (std::string_view first :
              {"", "GET /ok HTTP/1.1\r\nHost: a\r\nX-", "POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx",
@@ -178,9 +183,7 @@ TEST_P(http_load, hostile_clients_are_let_go) {
 TEST_P(http_load, connections_one_after_another_leave_nothing) {
     const std::size_t n = one_after_another();
     run([n] {
-        live_server s;
-        add_handlers(s);
-        s.start();
+        served s;
         const std::size_t before = detail::descriptors().size();
         for (std::size_t i = 0; i != n; ++i) {
             http_peer p = s.connect();
@@ -199,9 +202,7 @@ TEST_P(http_load, many_requests_on_connections_that_stay) {
     run([n, each] {
         mpg::http::server_options o;
         o.read_header_timeout = 10min; // the first to connect waits for the last
-        live_server s(o);
-        add_handlers(s);
-        s.start();
+        served s(o);
         const std::size_t before = detail::descriptors().size();
         std::atomic<std::size_t> good{0};
         std::vector<http_peer> peers; // one after another, since a listener's queue is shorter
@@ -265,9 +266,7 @@ TEST_P(http_load, no_more_connections_than_allowed) {
     run([n] {
         mpg::http::server_options o;
         o.max_connections = n / 2;
-        live_server s(o);
-        add_handlers(s);
-        s.start();
+        served s(o);
         std::atomic<std::size_t> served{0}, most{0};
         std::vector<mpg::task<void>> all;
         for (std::size_t i = 0; i != n; ++i)

@@ -31,16 +31,17 @@ bool shell(const std::string& command) {
     return mpg::blocking([&] { return std::system(("exec >&2; PATH=$PATH:/usr/sbin:/sbin; " + command).c_str()) == 0; });
 }
 /// One packet in `one_in` is lost, 0: none; `rate`: as tc writes it. With nftables by counting, not by chance: what is lost
-/// several times in a row makes TCP wait for seconds.
-void degrade(const std::string& rate, int one_in) {
+/// several times in a row makes TCP wait for seconds. Returns by what.
+const char* degrade(const std::string& rate, int one_in) {
     const std::string percent = std::to_string(one_in > 0 ? 100 / one_in : 0);
-    if (shell("tc qdisc replace dev lo root netem delay 5ms loss " + percent + "% rate " + rate + " 2>/dev/null")) return;
+    if (shell("tc qdisc replace dev lo root netem delay 5ms loss " + percent + "% rate " + rate + " 2>/dev/null")) return "tc netem";
     std::string rules = "add table ip bad; add chain ip bad in { type filter hook input priority 0; }; flush chain ip bad in";
     if (one_in > 0) rules += "; add rule ip bad in meta l4proto tcp";
     if (one_in > 1) rules += " numgen inc mod " + std::to_string(one_in) + " 0";
     if (one_in > 0) rules += " drop";
     if (!shell("tc qdisc replace dev lo root tbf rate " + rate + " burst 16kb latency 200ms") || !shell("nft '" + rules + "'"))
         throw std::runtime_error("the link stays good");
+    return "nftables and tc tbf";
 }
 void cut() { degrade("40mbit", 1); }
 void mend() { degrade("40mbit", 0); }
@@ -64,7 +65,7 @@ struct bad_link : with_pollers {
             if (::unshare(CLONE_NEWNET) != 0) return no_namespace;
             // Packets as small as on other networks.
             EXPECT_TRUE(shell("ip link set lo mtu 1500 gso_max_segs 1 up"));
-            degrade("40mbit", 20);
+            std::cout << "the link is bad by " << degrade("40mbit", 20) << '\n';
             const auto before = detail::descriptors();
             const auto threads = detail::thread_count() + (mpg::base::tsan ? 1 : 0);
             mpg::run(setup(), f);
@@ -73,6 +74,7 @@ struct bad_link : with_pollers {
             EXPECT_TRUE(eventually([&] { return detail::thread_count() <= threads; })) << "threads are left";
             return ::testing::Test::HasFailure() ? 1 : 0;
         });
+        std::cout << child.out;
         if (child.exit_code == no_namespace) GTEST_SKIP() << "the system refuses a network namespace";
         EXPECT_EQ(child.exit_code, 0) << child;
     }
