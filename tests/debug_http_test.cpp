@@ -53,6 +53,26 @@ std::string pprof(const std::string& arguments, int& rc) {
     return mpg::blocking([&] { return shell("PPROF_TMPDIR=/tmp go tool pprof " + arguments, rc); });
 }
 
+/// What the web interface of pprof (-http) shows of a profile: pages as "top", "flamegraph", "" (the graph).
+std::string pprof_web(const std::string& file, std::initializer_list<const char*> pages) {
+    std::string out;
+    for (int attempt = 0; attempt < 5; ++attempt) { // somebody else may take the port in between
+        auto free_port = mpg::net::tcp_listener::bind("127.0.0.1:0");
+        if (!free_port) return "no port";
+        const std::string at = free_port->local_endpoint().to_string();
+        free_port->close();
+        // pprof itself, not by way of `go tool`, so that it is what is killed.
+        std::string script = "PPROF_TMPDIR=/tmp $(go tool -n pprof) -no_browser -http=" + at + " " + file + " >/dev/null 2>&1 & web=$!\n";
+        script += "until curl -sf -o /dev/null http://" + at + "/ui/top; do kill -0 $web || exit 1; sleep 0.05; done\n";
+        for (const char* page : pages) script += std::string("curl -sf http://") + at + "/ui/" + page + " || exit 2\n";
+        script += "kill $web || exit 3; wait $web || true\n";
+        int rc = -1;
+        out = mpg::blocking([&] { return shell(script, rc); });
+        if (rc == 0) return out;
+    }
+    return "failed: " + out;
+}
+
 [[gnu::noinline]] void parked_here(mpg::chan<void>& c) {
     (void)c.recv();
     asm volatile("");
@@ -122,6 +142,21 @@ std::array<std::int64_t, 4> heap_of(const char* function) {
         return std::string();
     });
     return sum;
+}
+/// How often a profile of contention has a stack with functions of both names.
+std::int64_t contentions_of(mpg::debug::detail::contention_profiler::kind k, const char* leaf, const char* caller) {
+    std::int64_t n = 0;
+    const mpg::debug::profile p = mpg::debug::detail::contention_profile(k);
+    (void)mpg::debug::detail::with_symbols([&](mpg::debug::detail::symbolizer& symbols) {
+        for (const auto& s : p.samples) {
+            std::string names;
+            for (auto pc : s.stack)
+                for (const auto& frame : symbols.at(pc)) names += frame.function + "\n";
+            if (names.find(leaf) != std::string::npos && names.find(caller) != std::string::npos) n += s.values[0];
+        }
+        return std::string();
+    });
+    return n;
 }
 /// Sanitizers have an operator new of their own.
 constexpr bool heap_is_profiled = !mpg::base::asan && !mpg::base::tsan;
@@ -405,6 +440,10 @@ void contend(int n, std::ptrdiff_t others) {
 TEST_F(debug_pages, block_and_mutex_profiles_open_in_pprof) {
     with_server([&](mpg::test::http_peer& peer) {
         contend(1, 7); // off: not seen
+        // What others of this process have left.
+        using mpg::debug::detail::contention_profiler;
+        const std::int64_t before[] = {contentions_of(contention_profiler::block, "waits_here", ""),
+                                       contentions_of(contention_profiler::mutex, "holds_here", "block_and_mutex_profiles")};
         mpg::debug::set_block_profile_rate(1);
         EXPECT_EQ(mpg::debug::set_mutex_profile_fraction(1), 0);
         contend(10, 7);
@@ -431,7 +470,8 @@ TEST_F(debug_pages, block_and_mutex_profiles_open_in_pprof) {
             EXPECT_EQ(top.find("mpg::debug::"), std::string::npos) << top; // our own frames are not shown
             std::string times = pprof("-traces -sample_index=contentions -focus=" + std::string(leaf) + " " + file, rc);
             EXPECT_EQ(rc, 0) << times;
-            EXPECT_NE(times.find("        10   "), std::string::npos) << times;
+            const std::string n = std::to_string(before[page == std::string("mutex")] + 10);
+            EXPECT_NE(times.find(std::string(10 - n.size(), ' ') + n + "   "), std::string::npos) << times;
             std::string svg = pprof("-svg -output=" + file + ".svg " + file, rc);
             EXPECT_EQ(rc, 0) << svg;
             std::ifstream in(file + ".svg");
@@ -444,10 +484,49 @@ TEST_F(debug_pages, block_and_mutex_profiles_open_in_pprof) {
             r = peer.get(std::string("/debug/pprof/") + page + "?debug=1");
             const std::string head = page == std::string("block") ? "--- contention:\ncycles/second=1000000000\n" : "--- mutex:\ncycles/second=1000000000\n";
             EXPECT_EQ(r.body.find(head), 0u) << r.body;
-            EXPECT_NE(r.body.find(" 10 @ 0x"), std::string::npos) << r.body;
+            EXPECT_NE(r.body.find(" " + n + " @ 0x"), std::string::npos) << r.body;
             top = pprof("-raw " + dir.keep("text", r.body), rc);
             EXPECT_EQ(rc, 0) << top;
         }
+    });
+}
+
+TEST_F(debug_pages, every_profile_opens_in_the_web_interface_of_pprof) {
+    with_server([&](mpg::test::http_peer& peer) {
+        mpg::debug::set_block_profile_rate(1);
+        (void)mpg::debug::set_mutex_profile_fraction(1);
+        contend(2, 7);
+        mpg::debug::set_block_profile_rate(0);
+        (void)mpg::debug::set_mutex_profile_fraction(0);
+        std::vector<std::unique_ptr<char[]>> kept;
+        for (int i = 0; i < 500; ++i) kept.push_back(allocates_64_kilobytes());
+        std::atomic<bool> enough{false};
+        mpg::wait_group burner;
+        burner.go([&] { EXPECT_GT(burns(enough), 0); });
+        const std::pair<const char*, const char*> pages[] = {{"goroutine", "parked_here"},        {"threadcreate", "threadcreate"},
+                                                             {"block", "waits_here"},             {"mutex", "holds_here"},
+                                                             {"heap", "allocates_64_kilobytes"},  {"allocs", "allocates_64_kilobytes"},
+                                                             {"profile?seconds=1", "burns"}};
+        for (const auto& [page, function] : pages) {
+            if (*function == 'a' && !heap_is_profiled) continue;
+            std::string file;
+            int rc = -1;
+            // On a busy machine nobody may have computed for that second.
+            ASSERT_TRUE(mpg::test::eventually([&] {
+                const mpg::test::reply r = peer.get(std::string("/debug/pprof/") + page);
+                file = dir.keep("web.pb.gz", r.body);
+                return r.status != 200 || pprof("-raw " + file, rc).find(function) != std::string::npos;
+            })) << page;
+            const std::string web = pprof_web(file, {"", "top", "flamegraph"});
+            EXPECT_NE(web.find("<svg"), std::string::npos) << page << web;
+            EXPECT_NE(web.find("makeTopTable"), std::string::npos) << page << web;
+            EXPECT_NE(web.find("flamegraph"), std::string::npos) << page << web;
+            if (std::string_view(page) != function) {
+                EXPECT_NE(web.find(function), std::string::npos) << page << web;
+            }
+        }
+        enough = true;
+        burner.wait();
     });
 }
 
