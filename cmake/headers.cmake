@@ -177,6 +177,7 @@ set(MPG_HEADERS
     include/mpg/sched/ready.hpp
     include/mpg/sched/records.hpp
     include/mpg/sched/recycled.hpp
+    include/mpg/sched/relief.hpp
     include/mpg/sched/retake.hpp
     include/mpg/sched/run_in_place.hpp
     include/mpg/sched/run_queue.hpp
@@ -185,12 +186,15 @@ set(MPG_HEADERS
     include/mpg/sched/sleep.hpp
     include/mpg/sched/stack_trim.hpp
     include/mpg/sched/stall.hpp
+    include/mpg/sched/stall_watch.hpp
+    include/mpg/sched/start_monitor.hpp
     include/mpg/sched/stop.hpp
     include/mpg/sched/switch.hpp
     include/mpg/sched/task.hpp
     include/mpg/sched/task_local.hpp
     include/mpg/sched/this_task.hpp
     include/mpg/sched/thread_lock.hpp
+    include/mpg/sched/thread_sight.hpp
     include/mpg/sched/timer.hpp
     include/mpg/sched/timer_wheel.hpp
     include/mpg/sched/timers.hpp

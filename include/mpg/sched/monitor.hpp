@@ -8,12 +8,11 @@
 //     to its scheduler.
 //
 // Retaking. The hand-shake stands in retake.hpp. Its barrier is one that the kernel runs on all CPUs (membarrier). Where
-// the kernel or a filter refuses that, the monitor looks whether the thread has been off its CPU since it stored `asking`
-// (its CPU clock stands still, and the kernel calls it asleep): it has then gone through the kernel's own barriers, and so
-// much for both.
+// the kernel or a filter refuses that, the monitor looks whether the thread has been off its CPU since it stored `asking`:
+// it has then gone through the kernel's own barriers, and so much for both.
 //
-// Without /proc (hidden, or no descriptor is left to open it) the CPU clock says whether a thread runs: it goes, or has
-// stood still for a millisecond.
+// What the kernel tells of a thread: thread_sight.hpp; how one is asked to freeze: relief.hpp, cpu_alarm.hpp; what counts as a
+// stall: stall_watch.hpp; how all of it begins and ends: start_monitor.hpp.
 //
 // When it looks. 20 us after a look that has found something, then twice as long each time, up to 10 ms (or
 // preempt_after). When all Ps have been idle for 50 ms it sleeps until one is woken (wake_monitor); while all tasks
@@ -21,31 +20,23 @@
 // sleeps it gives the pages of stacks back that are not in use.
 #pragma once
 
-#include <mpg/sched/overflow.hpp>
+#include <mpg/sched/relief.hpp>
 #include <mpg/sched/scheduler.hpp>
+#include <mpg/sched/stall_watch.hpp>
+#include <mpg/sched/thread_sight.hpp>
 
 #include <linux/membarrier.h>
 #include <sys/prctl.h>
 
-namespace mpg::sched {
+#include <algorithm>
+#include <utility>
+#include <vector>
 
-/// R, S, D, ...; 0: cannot be told.
-inline char thread_state(int tid) noexcept {
-    char path[48], text[128];
-    std::snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    int fd = ::open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    ssize_t n = ::read(fd, text, sizeof text - 1);
-    ::close(fd);
-    if (n <= 0) return 0;
-    text[n] = 0;
-    const char* end = std::strrchr(text, ')'); // the name may hold anything
-    return end && end[1] == ' ' ? end[2] : '\0';
-}
+namespace mpg::sched {
 
 class monitor {
   public:
-    explicit monitor(runtime_state& rt) : rt_(rt), seen_(rt.ps.size()) {
+    explicit monitor(runtime_state& rt) : rt_(rt), stalls_(rt), seen_(rt.ps.size()) {
         lost_.reserve(std::min<std::size_t>(rt.opts.max_threads, 10'000)); // nothing is allocated later on
         asked_.reserve(rt.ps.size() * 2);
     }
@@ -80,16 +71,9 @@ class monitor {
         }
     }
 
-    /// -1: cannot be told.
-    static base::nanos cpu_time(machine& m) noexcept {
-        ::timespec t{};
-        if (::clock_gettime(cpu_clock_of(m.tid.load(std::memory_order_relaxed)), &t) != 0) return -1;
-        return static_cast<base::nanos>(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
-    }
-
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
-    static constexpr base::nanos stands_still = 1'000'000, spare_arrives = 200'000;
+    static constexpr base::nanos spare_arrives = 200'000, stuck_after = 1'000'000;
     static constexpr base::nanos least_timed = 50'000'000; // a tick of the kernel is 1 to 10 ms: shorter slices would be unfair
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
 
@@ -100,8 +84,7 @@ class monitor {
         base::nanos since = 0;       // since when the tick stands
         base::nanos slice_since = 0; // since when no slice began
         base::nanos cpu = -1;        // of the thread, when the tick was first seen to stand
-        base::nanos clock = -1;      // of the thread, at the last look without /proc
-        base::nanos clock_since = 0; // since when that stands
+        clock_sight clock;           // of the thread, without /proc
         bool stalled = false;        // that its thread waits is known to be a stall
         unsigned turns = 0;          // of a P's slices that have ended while too many were frozen
     };
@@ -155,7 +138,8 @@ class monitor {
             s.tick = tick;
             s.slices = slices;
             s.since = now;
-            s.cpu = s.clock = -1;
+            s.cpu = -1;
+            s.clock = {};
             s.stalled = false;
             if (m && ordinary_work(p, now)) {
                 if (now - s.slice_since >= hand_over_slice)
@@ -166,120 +150,59 @@ class monitor {
             return false;
         }
         const bool ordinary = ordinary_work(p, now);
-        if (!ordinary && rt_.frozen_count.load(std::memory_order_relaxed) == 0 && !m->relief.load(std::memory_order_relaxed))
+        if (!ordinary && rt_.frozen_count.load(std::memory_order_relaxed) == 0 && !relief_promised(*m))
             return false; // nobody waits, nor has the P been promised to anybody
         if (p.attention.load(std::memory_order_relaxed) == 0 && is_idle(p)) return false;
         held_up_ = true;
         const int tid = m->tid.load(std::memory_order_acquire);
         if (tid == 0) return false; // it starts
         char state = thread_state(tid);
-        if (state == 0) state = state_by_clock(*m, s, now);
+        if (state == 0) {
+            base::nanos wait = base::never;
+            state = s.clock.state(tid, now, wait);
+            next_ = std::min(next_, wait);
+        }
         if (state == 'S' || state == 'D') {
             if (!s.stalled && m->in_runtime.load(std::memory_order_acquire) == 0) // pairs with: leave_runtime
-                s.stalled = blocks_too_long(p, *m, s.since, now, &tick);
+                s.stalled = stalls_.blocks(p, *m, tick, s.since, now, next_);
             if (m->in_runtime.load(std::memory_order_acquire) != 0) return stuck_inside(s, now);
             return retake_from(p, *m, tick, ordinary, s, now);
         }
         if (state != 'R') return false;
         if (s.cpu < 0) {
-            s.cpu = cpu_time(*m);
+            s.cpu = cpu_time(tid);
             if (m->thawed_on.load(std::memory_order_relaxed) != &p || m->thawed_tick.load(std::memory_order_relaxed) != tick) {
                 m->stint_cpu = s.cpu;
                 m->stalled = false;
             }
         }
-        if (!m->stalled) computes_too_long(p, *m, tick, now);
+        stalls_.computes(p, *m, tick, now, next_);
         if (rt_.slice == 0) return false;
         // A slice is ten milliseconds or so on the average: the signal comes with a tick, half of one later than it is asked for.
         if (const base::nanos due = s.since + rt_.slice - ahead(); now < due) {
             next_ = std::min(next_, due);
             return false;
         }
-        if (others_can_go_on(p) &&
-            !rt_.stopping.load(std::memory_order_relaxed))
-            return false;
+        if (others_can_go_on(rt_, p) && !rt_.stopping.load(std::memory_order_relaxed)) return false;
         // The kernel may have had others to run: a slice is CPU time. It may have them for long.
         const base::nanos least_used = rt_.slice / 2 - ahead();
-        if (base::nanos used = cpu_time(*m) - s.cpu; used < least_used) {
+        if (base::nanos used = cpu_time(tid) - s.cpu; used < least_used) {
             next_ = std::min(next_, now + std::max(least_used - used, rt_.slice / 8));
             return false;
         }
         return freeze(p, *m, s, tick, ordinary, now);
     }
 
-    // ---- stalls
-
-    /// Counts one, and leaves it to the reporter. still: does the machine still do what was seen?
-    template <class Still> bool stalls(machine& m, stall::reason why, base::nanos so_long, Still still) noexcept {
-        const task* t = read_racy(m.cur);
-        if (!t) return false;
-        const std::uint64_t id = read_racy(t->id);
-        if (!still()) return false;
-        rt_.stalls.fetch_add(1, std::memory_order_relaxed);
-        if (rt_.reporter) rt_.reporter->note(m, *t, id, why, so_long);
-        return true;
-    }
-    /// With an idle P the others find what waits, but for runnext.
-    bool others_can_go_on(processor& p) const noexcept {
-        return rt_.idle_count.load(std::memory_order_relaxed) != 0 && !p.runnext.load(std::memory_order_relaxed);
-    }
-    void computes_too_long(processor& p, machine& m, std::uint32_t tick, base::nanos now) noexcept {
-        const base::nanos limit = rt_.opts.stall_after.count();
-        if (limit <= 0 || others_can_go_on(p)) return;
-        const base::nanos used = cpu_time(m) - m.stint_cpu;
-        if (used < limit) {
-            next_ = std::min(next_, now + std::max(limit - used, limit / 8));
-            return;
-        }
-        m.stalled = stalls(m, stall::reason::computes, used, [&] {
-            return p.tick.load(std::memory_order_relaxed) == tick && p.m.load(std::memory_order_relaxed) == &m &&
-                   m.in_runtime.load(std::memory_order_acquire) == 0; // pairs with: leave_runtime
-        });
-    }
-    /// tick: of p, which it holds; null: its P was taken away.
-    bool blocks_too_long(processor& p, machine& m, base::nanos since, base::nanos now, const std::uint32_t* tick) noexcept {
-        const base::nanos limit = rt_.opts.stall_after.count();
-        if (limit <= 0 || (tick && others_can_go_on(p))) return false;
-        if (now - since < limit) {
-            next_ = std::min(next_, since + limit);
-            return false;
-        }
-        return stalls(m, stall::reason::blocks, now - since, [&] {
-            if (!tick) return m.retaken.load(std::memory_order_relaxed) == retake::taken;
-            return p.tick.load(std::memory_order_relaxed) == *tick && p.m.load(std::memory_order_relaxed) == &m &&
-                   m.in_runtime.load(std::memory_order_acquire) == 0; // pairs with: leave_runtime
-        });
-    }
-
-    char state_by_clock(machine& m, sight& s, base::nanos now) noexcept {
-        const base::nanos used = cpu_time(m);
-        if (used < 0) return 0;
-        if (used != s.clock) {
-            const bool first = s.clock < 0;
-            s.clock = used;
-            s.clock_since = now;
-            if (!first) return 'R';
-        } else if (now - s.clock_since >= stands_still) {
-            return 'S';
-        }
-        next_ = std::min(next_, s.clock_since + stands_still);
-        return 0;
-    }
-    /// Is it on a CPU, and not in a system call as far as can be told?
-    static bool runs(machine& m) noexcept {
-        if (const char state = thread_state(m.tid.load(std::memory_order_relaxed))) return state == 'R';
-        const base::nanos used = cpu_time(m);
-        for (base::nanos until = base::now() + 5'000; base::now() < until;) base::cpu_relax();
-        return used >= 0 && cpu_time(m) != used;
-    }
     /// Everything that m's thread did before it last left its CPU is visible now, and what was stored here before
     /// is to it. False: that cannot be said.
     bool barrier(machine& m) noexcept {
         if (rt_.membarrier) return ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
-        base::fence(std::memory_order_seq_cst); // pairs with: enter_runtime, whose thread has been off its CPU since
-        const base::nanos used = cpu_time(m);
-        const char state = thread_state(m.tid.load(std::memory_order_relaxed));
-        return used >= 0 && (state == 0 || state == 'S' || state == 'D') && cpu_time(m) == used;
+        const int tid = m.tid.load(std::memory_order_relaxed);
+        return off_its_cpu([&] { return cpu_time(tid); },
+                           [&] {
+                               const char state = thread_state(tid);
+                               return state == 0 || state == 'S' || state == 'D';
+                           });
     }
 
     bool is_idle(processor& p) noexcept {
@@ -288,13 +211,13 @@ class monitor {
     }
     /// A machine sleeps inside the runtime, off its idle place: for malloc's lock, which a frozen task may hold.
     bool stuck_inside(const sight& s, base::nanos now) noexcept {
-        if (now - s.since < 1'000'000) {
-            next_ = std::min(next_, s.since + 1'000'000);
+        if (now - s.since < stuck_after) {
+            next_ = std::min(next_, s.since + stuck_after);
             return false;
         }
         if (rt_.frozen_count.load(std::memory_order_relaxed) == 0) return false;
         // Once they have got on a little they are frozen again, and take turns as before.
-        thaw_all(rt_, [&](machine* m) { note_lost({m, cpu_time(*m), nullptr, now, true}); });
+        thaw_all(rt_, [&](machine* m) { note_lost({m, cpu_time(m->tid.load(std::memory_order_relaxed)), now, true}); });
         return true;
     }
 
@@ -326,9 +249,9 @@ class monitor {
             return false;
         }
         rt_.retakes.fetch_add(1, std::memory_order_relaxed);
-        m.stint_cpu = cpu_time(m);
+        m.stint_cpu = cpu_time(m.tid.load(std::memory_order_relaxed));
         m.stalled = s.stalled;
-        note_lost({&m, m.stint_cpu, &p, s.since, s.stalled});
+        note_lost({&m, m.stint_cpu, s.since, s.stalled});
         hand_over(p, next);
         return true;
     }
@@ -353,8 +276,8 @@ class monitor {
     }
 
     bool freeze(processor& p, machine& m, sight& s, std::uint32_t tick, bool ordinary, base::nanos now) {
-        // Asked before; it stood in the runtime, or blocks the signal. acquire: pairs with freeze_here, which took it.
-        if (m.relief.load(std::memory_order_acquire)) {
+        // Asked before; it stood in the runtime, or blocks the signal.
+        if (relief_promised(m)) {
             if (signal(m) == how::by_tgkill) next_ = std::min(next_, now + std::max(rt_.slice / 8, least)); // else it takes a tick
             return false;
         }
@@ -374,8 +297,7 @@ class monitor {
         if (!relief) return not_yet(now);
         if (capped)
             for (auto& q : rt_.ps) q->attention.fetch_or(attention::capped, std::memory_order_relaxed);
-        m.relief_tick.store(tick, std::memory_order_relaxed);
-        m.relief.store(relief, std::memory_order_release); // pairs with: freeze_here
+        promise_relief(m, relief, tick);
         asked_.push_back(&m);
         signal(m);
         froze_ = true;
@@ -400,25 +322,25 @@ class monitor {
     bool look_at_surplus(base::nanos now) {
         bool found = false;
         std::erase_if(asked_, [&](machine* m) {
-            machine* relief = m->relief.load(std::memory_order_acquire);
-            if (!relief) return true;
+            if (!relief_promised(*m)) return true;
             processor* p = nullptr;
             for (auto& q : rt_.ps)
                 if (q->m.load(std::memory_order_acquire) == m) p = q.get();
             if (p && p->tick.load(std::memory_order_relaxed) == m->relief_tick.load(std::memory_order_relaxed) &&
-                !others_can_go_on(*p))
+                !others_can_go_on(rt_, *p))
                 return false; // it still computes: look_at asks again. Or is idle: then the relief may have any idle P
-            if (m->relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel)) give_back(relief);
+            if (machine* relief = withdraw_relief(*m)) give_back(relief);
             return true;
         });
         std::size_t looked = 0;
         std::erase_if(lost_, [&](lost& l) {
             const retake r = l.m->retaken.load(std::memory_order_relaxed);
             if (r != retake::taken && r != retake::surplus) return true;
-            if (r == retake::taken && !l.stalled) l.stalled = blocks_too_long(*l.from, *l.m, l.since, now, nullptr);
+            if (r == retake::taken && !l.stalled) l.stalled = stalls_.blocks(*l.m, l.since, now, next_);
             if (rt_.slice == 0 || ++looked > 16) return false;
-            const base::nanos limit = std::min<base::nanos>(rt_.slice, 2'000'000), used = cpu_time(*l.m) - l.cpu;
-            if (used < limit || !runs(*l.m)) return false;
+            const int tid = l.m->tid.load(std::memory_order_relaxed);
+            const base::nanos limit = std::min<base::nanos>(rt_.slice, 2'000'000), used = cpu_time(tid) - l.cpu;
+            if (used < limit || !thread_runs(tid)) return false;
             l.cpu += used - limit * 7 / 8; // once more when it has gone on a little: the signal may have met it in the runtime
             signal(*l.m);
             found = true;
@@ -431,7 +353,6 @@ class monitor {
     struct lost {
         machine* m;
         base::nanos cpu;
-        processor* from;
         base::nanos since; // its thread waits
         bool stalled;
     };
@@ -440,6 +361,7 @@ class monitor {
     }
 
     runtime_state& rt_;
+    stall_watch stalls_;
     std::vector<sight> seen_;
     std::vector<lost> lost_;
     std::vector<machine*> asked_;
@@ -449,75 +371,5 @@ class monitor {
     bool warned_ = false;
     const base::nanos tick_ = cpu_alarm::tick();
 };
-
-/// What this process lets us do; sets slice, retaking and the reasons.
-inline void find_out_preemption(runtime_state& rt) {
-    rt.membarrier = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 &&
-                    ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
-    machine here;
-    here.tid.store(::gettid(), std::memory_order_relaxed);
-    const bool clocks = monitor::cpu_time(here) >= 0; // a system call, for other threads' clocks
-    rt.retaking = rt.membarrier || clocks;
-    if (!rt.retaking) rt.retake_reason = "off: membarrier and the CPU clocks of threads are refused";
-    rt.frozen_most = static_cast<std::uint32_t>(rt.ps.size()) * 7; // and those that run
-    if (rt.opts.preempt_after.count() <= 0)
-        rt.preemption_reason = "off: options::preempt_after";
-    else if (base::asan || base::tsan)
-        rt.preemption_reason = "off: sanitizer";
-    else if (base::under_valgrind()) // it serialises threads and signals: freezing would starve everybody
-        rt.preemption_reason = "off: valgrind";
-    else if (::syscall(SYS_tgkill, ::getpid(), ::gettid(), 0) != 0)
-        rt.preemption_reason = "off: tgkill is refused";
-    else if (!clocks)
-        rt.preemption_reason = "off: the CPU clocks of threads are refused";
-    else if (!preempt_handler::install())
-        rt.preemption_reason = "off: sigaction is refused";
-    else if (::stack_t there; ::sigaltstack(nullptr, &there) != 0)
-        rt.preemption_reason = "off: sigaltstack is refused";
-    else
-        rt.slice = rt.opts.preempt_after.count();
-}
-
-inline void start_monitor(runtime_state& rt) {
-    overflow_handler::install();
-    find_out_preemption(rt);
-    ::pthread_attr_t attr;
-    ::pthread_attr_init(&attr);
-    ::pthread_attr_setstacksize(&attr, base::asan || base::tsan ? 2 << 20 : 128 << 10);
-    auto made = std::make_unique<monitor>(rt);
-    if (rt.opts.on_stall && rt.opts.stall_after.count() > 0) {
-        rt.reporter = new stall_reporter;
-        rt.reporter->start(rt);
-    }
-    rt.has_monitor = ::pthread_create(
-                         &rt.monitor_thread, &attr,
-                         [](void* arg) -> void* {
-                             std::unique_ptr<monitor>(static_cast<monitor*>(arg))->run();
-                             return nullptr;
-                         },
-                         made.get()) == 0;
-    ::pthread_attr_destroy(&attr);
-    if (rt.has_monitor) {
-        static_cast<void>(made.release()); // the thread's
-    } else {
-        rt.slice = 0;
-        rt.retaking = false;
-        rt.preemption_reason = rt.retake_reason = "off: no thread could be had for the monitor";
-    }
-}
-inline void stop_monitor(runtime_state& rt) noexcept {
-    if (!rt.has_monitor) return;
-    rt.monitor_ends.store(true, std::memory_order_seq_cst); // pairs with: sleep_deeply
-    rt.monitor_word.store(monitor_ending, std::memory_order_seq_cst);
-    futex_wake(rt.monitor_word);
-    ::pthread_join(rt.monitor_thread, nullptr);
-    rt.has_monitor = false;
-}
-/// After the monitor.
-inline void stop_reporter(runtime_state& rt) noexcept {
-    if (!rt.reporter) return;
-    rt.reporter->stop();
-    delete std::exchange(rt.reporter, nullptr);
-}
 
 } // namespace mpg::sched

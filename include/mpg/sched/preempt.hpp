@@ -29,6 +29,7 @@
 // frozen: the spare machine that the next freeze needs is made by the machine that the last one has brought in.
 #pragma once
 
+#include <mpg/sched/relief.hpp>
 #include <mpg/sched/switch.hpp>
 
 #include <csignal>
@@ -166,11 +167,8 @@ inline void freeze_here(machine& m, const void* context) noexcept {
     enter_runtime(m);
     task* t = m.cur;
     if (processor* p = m.p) {
-        machine* relief = m.relief.load(std::memory_order_acquire); // pairs with: the monitor's store
-        if (!relief || p->tick.load(std::memory_order_relaxed) != m.relief_tick.load(std::memory_order_relaxed) ||
-            // pairs with: look_at_surplus; it fails when the monitor took it back.
-            !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acq_rel))
-            return leave_runtime(m);
+        machine* relief = take_relief(m, p->tick.load(std::memory_order_relaxed));
+        if (!relief) return leave_runtime(m);
         probe::preempt(*t, *p);
         ++p->freezes;
         if (p->trusted == t) p->betrayed = p->freezes;

@@ -61,4 +61,12 @@ bool take_p(Machine& m, Lock& retake_lock, Barrier barrier, Still still, Taken t
     return take;
 }
 
+/// A barrier for take_p where the kernel runs none for us: has the thread been off its CPU since this began? clock(): its CPU
+/// time, or less than 0; sleeps(): does it not run? Between its CPU and the kernel's record of that lie the kernel's barriers.
+template <class Clock, class Sleeps> bool off_its_cpu(Clock clock, Sleeps sleeps) noexcept {
+    base::fence(std::memory_order_seq_cst); // pairs with: the kernel's when it takes the thread off its CPU, and puts it there again
+    const auto used = clock();
+    return used >= 0 && sleeps() && clock() == used;
+}
+
 } // namespace mpg::sched

@@ -11,7 +11,7 @@
 // What has made no progress for the grace time is reported with a list of tasks, and its memory is left alone.
 #pragma once
 
-#include <mpg/sched/monitor.hpp>
+#include <mpg/sched/start_monitor.hpp>
 #include <mpg/sched/unwind.hpp>
 
 namespace mpg::sched {
