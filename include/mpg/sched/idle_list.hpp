@@ -9,7 +9,8 @@
 // With both fences sequentially consistent, either the publisher sees the sleeper's P on the list, or the sleeper
 // sees the work. If somebody searches, the publisher leaves it to that one: it looks at everything before it goes to
 // sleep (the same argument), and when it stops searching because it found something, it wakes the next if more is
-// left. (It may shut its eyes for a fraction of a millisecond in between, see doze.) A wake takes the P off the list, under idle_lock, and counts its machine as searching before it runs.
+// left. (It may shut its eyes for a fraction of a millisecond in between, see doze.) A wake takes the P off the list, under
+// idle_lock, and counts its machine as searching before it runs.
 //
 // The functions are templates for the model checker (tests/model), which runs them with a few Ps of its own.
 #pragma once
