@@ -32,8 +32,7 @@ struct cancel_hook : base::list_hook {
 /// stack of one who does not suspend meanwhile.
 class cancel_batch {
   public:
-    cancel_batch() noexcept
-        : on_(this_machine()) {
+    cancel_batch() noexcept : on_(inside_.m) {
         if (on_ && !on_->cancels)
             on_->cancels = this;
         else
@@ -55,7 +54,8 @@ class cancel_batch {
     void add(poller& p) noexcept { p.next_unsent = std::exchange(first_, &p); }
 
   private:
-    machine* on_; // null: somebody else collects, or it is a plain thread that has never waited
+    runtime_section inside_; // others leave their cancels to a batch: so who has one is not frozen
+    machine* on_;            // null: somebody else collects, or it is a plain thread that has never waited
     poller* first_ = nullptr;
 };
 
