@@ -151,6 +151,7 @@ set(MPG_HEADERS
     include/mpg/sched/blocking.hpp
     include/mpg/sched/blocks.hpp
     include/mpg/sched/cancel.hpp
+    include/mpg/sched/cancel_batch.hpp
     include/mpg/sched/cpu_alarm.hpp
     include/mpg/sched/cpu_quota.hpp
     include/mpg/sched/events.hpp

@@ -23,6 +23,7 @@
 #include <mpg/io/ring.hpp>
 #include <mpg/sched/processor.hpp>
 
+#include <algorithm>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>

@@ -7,11 +7,12 @@
 #include <mpg/base/atomic.hpp>
 #include <mpg/base/intrusive_list.hpp>
 #include <mpg/base/spinlock.hpp>
-#include <mpg/sched/machine.hpp>
-#include <mpg/sched/poller.hpp>
 
 #include <system_error>
-#include <utility>
+
+#if !defined(MPG_MODEL_ATOMICS)
+#include <mpg/sched/cancel_batch.hpp>
+#endif
 
 namespace mpg {
 class context;
@@ -25,38 +26,6 @@ namespace mpg::sched {
 struct cancel_hook : base::list_hook {
     void (*fire)(cancel_hook&) noexcept = nullptr;
     base::atomic<bool> fired{false}; // fire has returned, and the source is through with the hook; written by the source
-};
-
-/// What the hooks of a source begin at pollers of other Ps: handed to the kernel together when all have fired, instead
-/// of by a system call for each operation. Of nested ones (contexts below contexts) the outermost counts. Lives on the
-/// stack of one who does not suspend meanwhile.
-class cancel_batch {
-  public:
-    cancel_batch() noexcept : on_(inside_.m) {
-        if (on_ && !on_->cancels)
-            on_->cancels = this;
-        else
-            on_ = nullptr;
-    }
-    ~cancel_batch() {
-        if (!on_) return;
-        on_->cancels = nullptr;
-        while (poller* p = first_) {
-            first_ = p->next_unsent; // before flush: then it may be in another batch
-            p->flush();
-        }
-    }
-    cancel_batch(const cancel_batch&) = delete;
-    cancel_batch& operator=(const cancel_batch&) = delete;
-
-    /// Under p's own lock, and once until its flush: it is a poller of the runtime that this thread works for, and so
-    /// outlives the batch.
-    void add(poller& p) noexcept { p.next_unsent = std::exchange(first_, &p); }
-
-  private:
-    runtime_section inside_; // others leave their cancels to a batch: so who has one is not frozen
-    machine* on_;            // null: somebody else collects, or it is a plain thread that has never waited
-    poller* first_ = nullptr;
 };
 
 /// Done or not, for ever after. The one who derives from it sets the error before mark_done.
@@ -97,7 +66,9 @@ class cancel_source {
     /// done. Fires all hooks, in the order of subscription, before it returns; so does a call that comes second
     /// return only then.
     template <class F> bool mark_done(std::error_code why, F first) noexcept {
+#if !defined(MPG_MODEL_ATOMICS) // there are no pollers in the model
         cancel_batch together; // ends behind the lock
+#endif
         lock_.lock();
         bool counts = !done_.load(std::memory_order_relaxed);
         if (counts) {
