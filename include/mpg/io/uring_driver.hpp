@@ -21,7 +21,7 @@
 #include <mpg/io/descriptor.hpp>
 #include <mpg/io/driver.hpp>
 #include <mpg/io/ring.hpp>
-#include <mpg/sched/processor.hpp>
+#include <mpg/sched/runtime_state.hpp>
 
 #include <algorithm>
 #include <poll.h>
