@@ -487,6 +487,8 @@ TEST(runtime_procs, may_be_many_more_than_cpus) {
     });
 }
 
+#if !defined(MPG_TSAN) // whose own thread wakes ten times a second
+
 /// Of all threads but the caller's, so far: how often one has waited, and thus been woken.
 long waits_of_other_threads() {
     long sum = 0;
@@ -533,6 +535,8 @@ TEST(runtime_idle, wakes_at_most_once_a_second) {
         if (somebody_waits) caller.join();
     }
 }
+
+#endif
 
 TEST(runtime_memory, stacks_that_are_not_used_any_more_are_given_back_when_all_is_idle) {
     mpg::options o;
