@@ -150,6 +150,11 @@ MPG_NOINLINE inline machine* make_stand_in() noexcept {
     return &s.m;
 }
 
+inline std::uint64_t random_bits() noexcept {
+    if (machine* m = this_machine()) [[likely]] return m->random.next(); // no switch in between
+    return base::random(static_cast<std::uint64_t>(base::now())).next();
+}
+
 inline task* current() noexcept {
     machine* m = this_machine();
     if (!m) [[unlikely]] m = make_stand_in();

@@ -162,11 +162,6 @@ inline bool others_run() noexcept {
     return !m || !m->rt || m->rt->ps.size() > 1;
 }
 
-inline std::uint64_t random_bits() noexcept {
-    if (machine* m = this_machine()) [[likely]] return m->random.next(); // no switch in between
-    return base::random(static_cast<std::uint64_t>(base::now())).next();
-}
-
 inline unsigned place() noexcept {
     if (machine* m = this_machine())
         if (processor* p = m->p) return p->index; // gone from us by now, maybe; it lives as long as the runtime
