@@ -360,6 +360,68 @@ TEST_F(debug_pages, goroutine_profile_opens_in_pprof) {
     });
 }
 
+TEST_F(debug_pages, trace_opens_in_go_tool_trace) {
+    with_server([&](mpg::test::http_peer& peer) {
+        std::atomic<bool> enough{false};
+        mpg::wait_group g;
+        mpg::chan<int> c;
+        g.go([&] {
+            while (!enough) {
+                c.send(1);
+                mpg::sleep_for(1ms);
+            }
+            c.close();
+        });
+        g.go([&] {
+            for (int v : c) (void)v;
+        });
+        mpg::test::reply r = peer.get("/debug/pprof/trace?seconds=0.1");
+        ASSERT_EQ(r.status, 200);
+        EXPECT_EQ(r.field("Content-Type"), "application/octet-stream");
+        EXPECT_EQ(r.field("Content-Disposition"), "attachment; filename=\"trace\"");
+        const std::string file = dir.keep("trace", r.body);
+        int rc = -1;
+        const std::string events = mpg::blocking([&] { return shell("go tool trace -d " + file, rc); });
+        EXPECT_EQ(rc, 0) << events;
+        EXPECT_NE(events.find(" GoBlockRecv "), std::string::npos) << events;
+        EXPECT_NE(events.find(" GoSleep "), std::string::npos) << events;
+        // Its pages check more than the parser does.
+        std::string pages;
+        for (int attempt = 0; attempt < 5; ++attempt) { // somebody else may take the port in between
+            auto free_port = mpg::net::tcp_listener::bind("127.0.0.1:0");
+            ASSERT_TRUE(free_port);
+            const std::string at = free_port->local_endpoint().to_string();
+            free_port->close();
+            std::string script = "BROWSER=true $(go tool -n trace) -http=" + at + " " + file + " >/dev/null 2>&1 & web=$!\n";
+            script += "until curl -sf -o /dev/null http://" + at + "/; do kill -0 $web || exit 1; sleep 0.05; done\n";
+            for (const char* page : {"jsontrace", "goroutines", "io?raw=1", "sched?raw=1"})
+                script += std::string("curl -sf 'http://") + at + "/" + page + "' || exit 2\n";
+            script += "kill $web || exit 3; wait $web || true\n";
+            pages = mpg::blocking([&] { return shell(script, rc); });
+            if (rc == 0) break;
+        }
+        EXPECT_EQ(rc, 0) << pages;
+        EXPECT_NE(pages.find("debug_http_test.cpp:"), std::string::npos) << pages.substr(0, 10'000);
+        EXPECT_NE(pages.find("\"displayTimeUnit\""), std::string::npos) << pages.substr(0, 10'000);
+
+        r = peer.get("/debug/pprof/trace?seconds=0.01&format=json");
+        EXPECT_EQ(r.field("Content-Type"), "application/json");
+        EXPECT_EQ(r.body.find("{\"traceEvents\":["), 0u) << r.body.substr(0, 100);
+        r = peer.get("/debug/pprof/trace?seconds=0.01", "Accept: application/json\r\n");
+        EXPECT_EQ(r.field("Content-Type"), "application/json");
+        r = peer.get("/debug/pprof/trace?seconds=0.01&format=pdf");
+        EXPECT_EQ(r.status, 400);
+        // A recorder that is on says what it has, at once.
+        mpg::debug::start_trace();
+        r = peer.get("/debug/pprof/trace");
+        EXPECT_EQ(r.body.substr(0, 13), "go 1.19 trace");
+        EXPECT_TRUE(mpg::debug::tracing());
+        mpg::debug::stop_trace();
+        enough = true;
+        g.wait();
+    });
+}
+
 TEST_F(debug_pages, text_forms_are_gos) {
     with_server([&](mpg::test::http_peer& peer) {
         mpg::test::reply r;

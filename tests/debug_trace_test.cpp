@@ -1,4 +1,5 @@
 // The flight recorder, and the notes of the USDT probes.
+// ctest: needs:go golang-go
 // ctest: needs:python3 python3
 // ctest: needs:readelf binutils
 #include "support.hpp"
@@ -9,6 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 namespace {
@@ -23,6 +25,51 @@ std::string shell(const std::string& command, int& rc) {
     int status = ::pclose(f);
     rc = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     return out;
+}
+
+/// A file that goes when this goes.
+struct kept {
+    std::string path;
+    kept(const char* ending, const std::string& bytes) : path("/tmp/mpg_trace_test." + std::to_string(::getpid()) + ending) {
+        std::ofstream(path, std::ios::binary) << bytes;
+    }
+    ~kept() { std::filesystem::remove(path); }
+};
+std::string go_trace() {
+    std::ostringstream os;
+    mpg::debug::write_go_trace(os);
+    return os.str();
+}
+/// The events of a trace, by name, as `go tool trace -d` prints them; it refuses what is not consistent.
+std::map<std::string, int> events_in(const std::string& trace, std::string* all = nullptr) {
+    const kept file(".trace", trace);
+    int rc = -1;
+    const std::string text = shell("go tool trace -d " + file.path, rc);
+    EXPECT_EQ(rc, 0) << text.substr(0, 1000);
+    std::map<std::string, int> counts;
+    std::istringstream lines(text);
+    std::uint64_t time = 0;
+    std::string name;
+    for (std::string line; std::getline(lines, line);)
+        if (std::istringstream words(line); words >> time >> name) ++counts[name];
+    if (all) *all = text;
+    return counts;
+}
+/// A profile that `go tool trace` makes of a trace.
+std::string profile_of(const std::string& trace, const std::string& kind) {
+    const kept file(".trace", trace);
+    int rc = -1;
+    const std::string text = shell("go tool trace -pprof=" + kind + " " + file.path + " > " + file.path + ".pb && PPROF_TMPDIR=/tmp go tool pprof -traces " + file.path + ".pb", rc);
+    EXPECT_EQ(rc, 0) << text;
+    std::filesystem::remove(file.path + ".pb");
+    return text;
+}
+void wait_until_alone() {
+    // A task has ended a little later than it has said done.
+    EXPECT_TRUE(mpg::test::eventually([] {
+        const mpg::runtime_stats s = mpg::runtime::current()->stats();
+        return s.tasks_runnable + s.tasks_running + s.tasks_waiting + s.tasks_blocking + s.tasks_frozen == 1;
+    }));
 }
 
 struct flight_recorder : mpg::test::with_procs {};
@@ -43,19 +90,14 @@ TEST_P(flight_recorder, writes_json_with_a_slice_for_each_run) {
             for (int v : c) (void)v;
         });
         g.wait();
-        // A task has ended a little later than it has said done.
-        EXPECT_TRUE(mpg::test::eventually([] {
-            const mpg::runtime_stats s = mpg::runtime::current()->stats();
-            return s.tasks_runnable + s.tasks_running + s.tasks_waiting + s.tasks_blocking == 1;
-        }));
+        wait_until_alone();
         mpg::debug::stop_trace();
         EXPECT_FALSE(mpg::debug::tracing());
         std::ostringstream os;
         mpg::debug::write_trace(os);
         text = os.str();
     });
-    const std::string file = "/tmp/mpg_trace_test." + std::to_string(::getpid()) + ".json";
-    std::ofstream(file) << text;
+    const kept file(".json", text);
     int rc = -1;
     // Parsed by somebody else; slices of a P must not overlap.
     std::string said = shell(R"py(python3 -c '
@@ -74,9 +116,8 @@ for t, all in tracks.items():
     all.sort()
     for a, b in zip(all, all[1:]): assert a[1] <= b[0] + 0.002, (t, a, b)
 print(len(slices), "slices")
-' )py" + file, rc);
+' )py" + file.path, rc);
     EXPECT_EQ(rc, 0) << said;
-    std::filesystem::remove(file);
 }
 
 TEST_P(flight_recorder, shows_tasks_that_are_joined_in_place) {
@@ -93,6 +134,116 @@ TEST_P(flight_recorder, shows_tasks_that_are_joined_in_place) {
         EXPECT_EQ(ended, 100u);
         EXPECT_LE(joins, 100u);
     });
+}
+
+TEST_P(flight_recorder, writes_what_go_tool_trace_reads) {
+    run([this] {
+        mpg::debug::start_trace();
+        mpg::chan<int> c;
+        mpg::mutex m;
+        mpg::wait_group g;
+        m.lock();
+        for (int i = 0; i < 3; ++i)
+            g.go([&] { std::lock_guard hold(m); });
+        g.go([&] {
+            for (int i = 0; i < 100; ++i) c.send(i);
+            c.close();
+        });
+        g.go([&] {
+            for (int v : c) (void)v;
+        });
+        g.go([] { mpg::sleep_for(1ms); });
+        g.go([] { mpg::blocking([] { ::usleep(1000); }); });
+        g.go([] {
+            for (int i = 0; i < 10; ++i) mpg::yield();
+        });
+        mpg::sleep_for(1ms);
+        m.unlock();
+        g.wait();
+        wait_until_alone();
+        mpg::debug::stop_trace();
+        const std::string trace = go_trace();
+        mpg::blocking([&] {
+            std::string all;
+            auto n = events_in(trace, &all);
+            EXPECT_EQ(n["GoCreate"], 1 + 8) << all; // this one is listed
+            EXPECT_EQ(n["GoEnd"], 8) << all;
+            EXPECT_EQ(n["GoBlockSend"] + n["GoBlockRecv"] >= 50, true) << all;
+            EXPECT_EQ(n["GoSleep"] >= 2, true) << all;
+            EXPECT_GE(n["GoBlockSync"], 3) << all; // the mutex, and maybe the wait_group
+            EXPECT_EQ(n["GoSysCall"], n["GoSysBlock"]) << all;
+            EXPECT_GE(n["GoSysCall"], 1) << all;
+            EXPECT_EQ(n["GoStart"], n["GoEnd"] + n["GoBlockSend"] + n["GoBlockRecv"] + n["GoSleep"] + n["GoBlockSync"] + n["GoBlockSelect"] + n["GoBlock"] +
+                                        n["GoSysBlock"] + n["GoSched"] + n["GoPreempt"]) << all;
+            if (procs() != 2) return; // they take their time
+            const std::string sync = profile_of(trace, "sync");
+            EXPECT_NE(sync.find("chan "), std::string::npos) << sync;
+            EXPECT_NE(sync.find("mutex"), std::string::npos) << sync;
+            EXPECT_NE(sync.find("writes_what_go_tool_trace_reads"), std::string::npos) << sync;
+            EXPECT_NE(profile_of(trace, "sched").find("writes_what_go_tool_trace_reads"), std::string::npos);
+            EXPECT_NE(profile_of(trace, "syscall").find("blocking"), std::string::npos);
+            EXPECT_EQ(profile_of(trace, "net").find("io "), std::string::npos);
+        });
+    });
+}
+
+TEST_P(flight_recorder, begins_anywhere_for_go_tool_trace) {
+    run([] {
+        std::atomic<bool> enough{false};
+        mpg::wait_group g;
+        mpg::chan<int> c, never;
+        g.go([&] { // there before, and never heard of
+            for (int v : never) (void)v;
+        });
+        for (int i = 0; i < 4; ++i)
+            g.go([&] {
+                for (int k = 0; !enough; ++k) {
+                    if (k % 3 == 0) mpg::yield();
+                    mpg::select(mpg::on_send(c, k), mpg::on_recv(c), mpg::otherwise([] { mpg::yield(); }));
+                    if (k % 64 == 0) mpg::blocking([] {});
+                    if (k % 50 == 0) mpg::spawn([] { mpg::yield(); }).join();
+                }
+            });
+        mpg::debug::start_trace(256);
+        for (int i = 0; i < 2; ++i) {
+            mpg::sleep_for(2ms);
+            const std::string trace = go_trace();
+            mpg::blocking([&] {
+                std::string all;
+                auto n = events_in(trace, &all);
+                EXPECT_GE(n["GoCreate"], 6) << all;
+                EXPECT_GE(n["GoWaiting"] + n["GoBlockRecv"], 1) << all; // it may come to its wait late
+                EXPECT_GE(n["GoStart"], 1) << all;
+            });
+        }
+        enough = true;
+        never.close();
+        g.wait();
+        mpg::debug::stop_trace();
+    });
+}
+
+TEST(flight_recorders, of_several_runtimes_are_one_trace) {
+    mpg::runtime a({.procs = 1}), b({.procs = 2});
+    auto busy = [] {
+        for (int i = 0; i < 10; ++i) mpg::spawn([] { mpg::yield(); }).join();
+        wait_until_alone();
+    };
+    mpg::debug::start_trace();
+    a.run(busy);
+    b.run(busy);
+    mpg::debug::stop_trace();
+    std::string all;
+    auto n = events_in(go_trace(), &all);
+    EXPECT_EQ(n["GoCreate"], 22) << all;
+    EXPECT_GE(n["GoEnd"], 20) << all; // and the two first ones, perhaps
+    EXPECT_GE(n["GoUnblock"] + n["GoSched"], 10) << all;
+    EXPECT_EQ(n["ProcStart"], 3) << all;
+}
+
+TEST(flight_recorders, that_were_never_on_are_an_empty_trace) {
+    EXPECT_EQ(events_in(go_trace()).count("GoStart"), 0u);
+    mpg::test::run_with_procs(2, [] { EXPECT_EQ(events_in(go_trace()).count("GoStart"), 0u); });
 }
 
 TEST_P(flight_recorder, keeps_the_last_events_while_tasks_run) {

@@ -5,7 +5,8 @@
 //   mpg::debug::report_leaks(std::cerr);         tasks that have waited for a minute, by where they were started
 //   mpg::debug::prove_stuck();                   tasks that can be proved never to go on, and why
 //   mpg::debug::leak_watch watch;                a log line for each group of such tasks that grows
-//   mpg::debug::start_trace(); ... mpg::debug::write_trace(file);      the flight recorder, for ui.perfetto.dev
+//   mpg::debug::start_trace(); ... mpg::debug::write_trace(file);      the flight recorder, for ui.perfetto.dev;
+//                                                write_go_trace(file): for `go tool trace`
 //   mpg::debug::set_block_profile_rate(10'000);   one sample for each 10 us that tasks wait for each other
 //   mpg::debug::set_mutex_profile_fraction(10);   one of 10 releases of a lock that others wait for
 //   mpg::debug::named_channel jobs_metric("jobs", jobs);              its length and capacity in the metrics
@@ -24,6 +25,7 @@
 #include <mpg/debug/channels.hpp>
 #include <mpg/debug/contention.hpp>
 #include <mpg/debug/dump.hpp>
+#include <mpg/debug/go_trace.hpp>
 #include <mpg/debug/handlers.hpp>
 #include <mpg/debug/heap.hpp>
 #include <mpg/debug/leaks.hpp>

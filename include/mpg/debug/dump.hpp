@@ -54,33 +54,26 @@ class task_writer {
   public:
     explicit task_writer(symbolizer& symbols) : symbols_(symbols) {}
 
-    /// "foo(int) at file.cpp:12", or an address.
-    std::string place(std::uint64_t pc) {
-        const location& l = symbols_.at(pc).front();
-        std::string s = l.function.empty() ? symbols_.address(pc) : l.function;
-        if (!l.file.empty()) s += " at " + l.file + ":" + std::to_string(l.line);
-        return s;
-    }
-    /// Where a task was started: the innermost function that is not the library's own.
-    std::string site(const void* created_at) {
-        if (!created_at) return "an unknown place";
+    /// Where a task was started: the innermost function that is not the library's own. Never without a function: if need be
+    /// that is an address.
+    location origin(const void* created_at) {
         auto pc = reinterpret_cast<std::uint64_t>(created_at);
         for (const location& l : symbols_.at(pc)) {
             if (l.inlined && is_library(l)) continue;
-            std::string s = l.function.empty() ? symbols_.address(pc) : l.function;
-            if (!is_library(l)) {
-                if (!l.file.empty()) s += " at " + l.file + ":" + std::to_string(l.line);
-                return s;
-            }
-            // The debug information has no scope for the inlined call here: the next line of the caller's own file.
-            const std::string function = l.function;
-            for (std::uint64_t next = pc + 1; next < pc + 64; ++next)
-                for (const location& n : symbols_.at(next))
-                    if (!is_library(n) && !n.file.empty() && (n.inlined || n.function == function))
-                        return (n.function.empty() ? s : n.function) + " at " + n.file + ":" + std::to_string(n.line);
-            return s + (l.file.empty() ? "" : " at " + l.file + ":" + std::to_string(l.line));
+            if (is_library(l)) // The debug information has no scope for the inlined call here: the next line of the caller's own file.
+                for (std::uint64_t next = pc + 1; next < pc + 64; ++next)
+                    for (const location& n : symbols_.at(next))
+                        if (!is_library(n) && !n.file.empty() && (n.inlined || n.function == l.function))
+                            return named(n, n.function.empty() ? named(l, pc).function : n.function);
+            return named(l, pc);
         }
-        return place(pc);
+        return named(symbols_.at(pc).front(), pc);
+    }
+    /// "foo(int) at file.cpp:12", or an address.
+    std::string site(const void* created_at) {
+        if (!created_at) return "an unknown place";
+        const location l = origin(created_at);
+        return l.function + (l.file.empty() ? "" : " at " + l.file + ":" + std::to_string(l.line));
     }
     /// "task 7 "name" [waiting: chan receive, 3 ms]"
     static std::string head(const task_info& t) {
@@ -120,6 +113,12 @@ class task_writer {
     }
 
   private:
+    static location named(location l, std::string function) {
+        l.function = std::move(function);
+        return l;
+    }
+    location named(const location& l, std::uint64_t pc) const { return named(l, l.function.empty() ? symbols_.address(pc) : l.function); }
+
     symbolizer& symbols_;
 };
 

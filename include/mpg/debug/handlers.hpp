@@ -3,6 +3,7 @@
 
 #include <mpg/debug/contention.hpp>
 #include <mpg/debug/cpu_profile.hpp>
+#include <mpg/debug/go_trace.hpp>
 #include <mpg/debug/heap.hpp>
 #include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
@@ -10,7 +11,9 @@
 #include <mpg/debug/task_profile.hpp>
 #include <mpg/debug/trace.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -18,6 +21,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace mpg::debug {
 
@@ -63,9 +67,13 @@ inline void serve_cpu(const http::server& server, http::request& req, http::resp
     download(res, "profile", answer);
 }
 
-/// Chrome's and Perfetto's JSON, not Go's binary trace. Without seconds: what a recorder that is on has now, or else the
-/// next second.
+/// Go's execution trace, or Chrome's and Perfetto's JSON where that is asked for (?format=json, or Accept). Without seconds:
+/// what a recorder that is on has now, or else the next second.
 inline void serve_trace(const http::server& server, http::request& req, http::response& res) {
+    const std::string format = req.query("format").value_or("");
+    const std::string_view accept = req.header("Accept");
+    const bool json = format == "json" || (format.empty() && accepts(accept, "application/json") > std::max(accepts(accept, "application/octet-stream"), 0.0));
+    if (!json && !format.empty() && format != "go") return refuse(res, 400, "invalid value for \"format\" - must be go or json");
     const bool ours = !tracing();
     double seconds = number_in<double>(req, "seconds").value_or(0);
     if (!(seconds > 0)) seconds = ours ? 1 : 0;
@@ -76,13 +84,22 @@ inline void serve_trace(const http::server& server, http::request& req, http::re
             if (on) stop_trace();
         }
     } until{ours};
+    const std::uint64_t since = seconds > 0 ? sched::cpu_ticks() : 0;
     std::optional<unhurried> preparing(std::in_place, server, res);
     if (seconds > 0 && !wait_for_seconds(req, seconds)) return;
-    std::ostringstream os;
-    write_trace(os);
+    std::string answer;
+    if (json) {
+        std::ostringstream os;
+        write_trace(os);
+        answer = std::move(os).str();
+    } else {
+        answer = go_trace(since);
+    }
     preparing.reset();
+    res.header("Vary", "Accept");
+    if (!json) return download(res, "trace", answer);
     res.header("Content-Type", "application/json").header("Content-Disposition", "attachment; filename=\"trace.json\"");
-    (void)res.write(os.str());
+    (void)res.write(answer);
 }
 
 inline void serve_contention(const http::server& server, http::request& req, http::response& res, contention_profiler::kind k) {
@@ -178,7 +195,8 @@ inline constexpr std::string_view index_page = R"(<html>
 <li><a href="mutex?debug=1">mutex</a>: who holds what others wait for, once <code>set_mutex_profile_fraction</code> was called</li>
 <li><a href="heap?debug=1">heap</a>, <a href="allocs?debug=1">allocs</a>: who keeps memory, and who takes it, in a program that has
  <code>MPG_PROFILE_HEAP</code></li>
-<li><a href="trace?seconds=1">trace</a>: what each P did, for ui.perfetto.dev</li>
+<li><a href="trace?seconds=1">trace</a>: what each P did, for <code>go tool trace</code>
+ (<a href="trace?seconds=1&amp;format=json">for ui.perfetto.dev</a>)</li>
 <li><a href="threadcreate?debug=1">threadcreate</a>: OS threads</li>
 <li><a href="leaks?seconds=60">leaks</a>: tasks that have waited for <code>seconds</code> (60) or longer, by where they were started
  (<a href="leaks?seconds=60&amp;prove=1">with a search</a> for those that can never go on, which stops the process for a moment)</li>
