@@ -15,10 +15,22 @@ NS_IN = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 
 
 @dataclass(frozen=True)
+class Target:
+    value: float  # in the figure's unit, on the machine where it was set
+    rival: str = None  # who was measured there as well,
+    theirs: float = None  # and took so much
+
+    def among(self, rivals):
+        """What it comes to in a run: the same share of what the rival takes, where it takes part."""
+        there = rivals.get(self.rival)
+        return self.value * there.median / self.theirs if there else self.value
+
+
+@dataclass(frozen=True)
 class Figure:
     name: str = "time"
     unit: str = "ns"
-    targets: dict = field(default_factory=dict)  # number of procs -> target, in `unit`
+    targets: dict = field(default_factory=dict)  # number of procs -> Target
 
     def shown(self, value):
         """The value in this figure's unit."""
@@ -41,8 +53,10 @@ def read_cases(path=HERE / "cases.csv"):
     """{case: [Figure, ...]}"""
     table = {}
     with open(path, newline="", encoding="utf-8") as f:
-        for case, unit, figure, one, two in csv.reader(line for line in f if not line.startswith("#")):
-            targets = {procs: float(target) for procs, target in ((1, one), (2, two)) if target}
+        for case, unit, figure, one, two, rival, at_one, at_two in csv.reader(
+                line for line in f if not line.startswith("#")):
+            targets = {procs: Target(float(value), rival, float(theirs)) if theirs else Target(float(value))
+                       for procs, value, theirs in ((1, one, at_one), (2, two, at_two)) if value}
             table.setdefault(case, []).append(Figure(figure, unit, targets))
     return table
 
@@ -106,7 +120,8 @@ class Row:
 
     @property
     def target(self):
-        return self.figure.targets.get(min(self.procs, 2))
+        target = self.figure.targets.get(min(self.procs, 2))
+        return target and target.among(self.rivals)
 
     def best_other(self):
         """(name, Summary) of the best rival, or None."""

@@ -38,7 +38,7 @@ def write_csv(path, rows):
                               f"{s.low:.6g}", f"{s.high:.6g}", f"{s.spread:.3f}", s.runs,
                               f"{row.cpu[rival]:.6g}" if rival in row.cpu else "",
                               f"{ratio:.3f}" if ratio is not None else "",
-                              row.target if rival == OURS and row.target is not None else ""])
+                              f"{row.target:.6g}" if rival == OURS and row.target is not None else ""])
 
 
 def table(head, rows):
@@ -70,8 +70,9 @@ def write_markdown(path, head, rows, pictures):
     m = head["machine"]
     lines = [f"# Benchmarks of {head['date']}", "",
              "Medians; ± is half the distance from the lowest to the highest run. A ratio above 1 says that mpg is the "
-             "worse one, also for rates. CPU is that of the whole process for one iteration. What a case is stands in "
-             "its source; how it is measured, in docs/performance.md.", ""]
+             "worse one, also for rates. A target is a share of what a rival takes in the same run (suite/cases.csv). CPU "
+             "is that of the whole process for one iteration. What a case is stands in its source; how it is measured, "
+             "in docs/performance.md.", ""]
     facts = [(key, m[key]) for key in m if key != "rivals"]
     facts += [("versions", "; ".join(f"{name}: {version}" for name, version in m["rivals"].items())),
               ("command", f"`{head['command']}`"),

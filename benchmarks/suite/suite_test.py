@@ -9,7 +9,7 @@ import figures
 import machine
 import report
 import rivals
-from figures import OURS, Figure, make_rows, read_cases
+from figures import OURS, Figure, Target, make_rows, read_cases
 
 GOOGLE = """{"context": {"num_cpus": 2}, "benchmarks": [{"name": "memory/blocked_task/tasks:10000/procs:1/x",
 "family_index": 0, "repetitions": 1, "threads": 1, "iterations": 1, "real_time": 2.5, "cpu_time": 2.0,
@@ -41,10 +41,10 @@ Ir                file:function
 7,040 ( 0.01%)  ???:_ZN3mpg6selectIJNS_8channels9recv_caseIRNS_4chanIiEEZN12_GLOBAL__N_1 [/build/x]
 140,000 ( 1.57%)  ???:void (anonymous namespace)::yield_now<a<b>, c>(int)::{lambda(void*)#1}::_FUN(void*) [/build/x]
 """
-CASES = {"task/yield": [Figure("time", "ns", {1: 10.0, 2: 10.0})],
-         "program/sieve": [Figure("time", "ms", {1: 130.0})],
-         "idle": [Figure("cpu_percent", "%", {1: 0.0, 2: 0.0})],
-         "net/echo": [Figure("rate", "1/s", {1: 340000.0}), Figure("cpu_us", "us", {1: 2.9})]}
+CASES = {"task/yield": [Figure("time", "ns", {1: Target(10.0), 2: Target(10.0)})],
+         "program/sieve": [Figure("time", "ms", {1: Target(130.0)})],
+         "idle": [Figure("cpu_percent", "%", {1: Target(0.0), 2: Target(0.0)})],
+         "net/echo": [Figure("rate", "1/s", {1: Target(340000.0)}), Figure("cpu_us", "us", {1: Target(2.9)})]}
 VALUES = {
     "task/yield/procs:1": {OURS: [{"time": 12.0, "cpu": 12.5}, {"time": 9.0, "cpu": 9.5}, {"time": 11.0, "cpu": 11.5}],
                            "go": [{"time": 86.0}, {"time": 90.0}, {"time": 80.0}], "tokio": [{"time": 40.0}]},
@@ -102,7 +102,8 @@ class Parsing(unittest.TestCase):
 
     def test_the_table_of_cases(self):
         cases = read_cases()
-        self.assertEqual(cases["task/yield"][0].targets, {1: 10.0, 2: 10.0})
+        self.assertEqual(cases["task/yield"][0].targets, {1: Target(10.0, "go", 86.0), 2: Target(10.0, "go", 90.0)})
+        self.assertEqual(cases["start/size/health_server"][0].targets[1], Target(1500000.0))
         self.assertEqual([f.name for f in cases["net/echo/connections:64"]], ["rate", "cpu_us", "p99_us"])
         self.assertEqual(figures.figures_of(cases, "not/there"), [Figure("time", "ns", {})])
 
@@ -126,6 +127,16 @@ class Comparing(unittest.TestCase):
         self.assertAlmostEqual(self.rows["task/yield", "time"].ratio_to_best(), 11 / 40)
         self.assertAlmostEqual(self.rows["net/echo", "rate"].ratio_to_best(), 100 / 170)  # more is better
         self.assertAlmostEqual(self.rows["net/echo", "rate"].ratio_to_target(), 2.0)
+
+    def test_a_target_is_a_share_of_what_the_rival_takes_in_the_run(self):
+        cases = {"task/yield": [Figure("time", "ns", {1: Target(10.0, "go", 86.0)})],
+                 "net/echo": [Figure("rate", "1/s", {1: Target(300.0, "go", 200.0)})],
+                 "program/sieve": [Figure("time", "ms", {1: Target(80.0, "onetbb", 40.0)})]}
+        rows = {row.case: row for row in make_rows(cases, VALUES)}
+        self.assertAlmostEqual(rows["task/yield"].target, 10 * 86 / 86)
+        self.assertAlmostEqual(rows["net/echo"].target, 150000.0)
+        self.assertAlmostEqual(rows["net/echo"].ratio_to_target(), 150 / 170)
+        self.assertEqual(rows["program/sieve"].target, 80.0)  # it takes no part
 
     def test_losses(self):
         found = [(loss.row.case, loss.row.figure.name, loss.to, loss.clear) for loss in
