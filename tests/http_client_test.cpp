@@ -103,6 +103,33 @@ TEST_P(http_client, gets_and_posts) {
     });
 }
 
+/// The zone says where to connect to, and is a part of where a connection that is kept leads; no server is told.
+TEST_P(http_client, connects_to_an_address_with_a_zone) {
+    run([] {
+        auto l = mpg::net::tcp_listener::bind("[::1]:0");
+        ASSERT_TRUE(l);
+        mpg::http::server s;
+        s.handle("GET /", [](request& req, response& res) {
+            if (req.path() == "/moved") res.status(302).header("Location", "/there");
+            (void)res.write(std::string(req.path()) + " of " + std::string(req.host()));
+        });
+        auto serving = mpg::spawn([&] { return s.serve(*l); });
+        const std::string port = ":" + std::to_string(l->local_endpoint().port());
+        mpg::http::client c;
+        for (const char* zone : {"lo", "1"}) {
+            auto r = c.get("http://[::1%25" + std::string(zone) + "]" + port + "/moved");
+            ASSERT_TRUE(r) << r.error().message();
+            EXPECT_EQ(r->url(), "http://[::1%25" + std::string(zone) + "]" + port + "/there");
+            EXPECT_EQ(r->body().read_all(), "/there of [::1]" + port);
+        }
+        EXPECT_EQ(s.stats().connections_accepted, 2u);
+        EXPECT_FALSE(c.get("http://[::1%25no-such-0]" + port + "/"));
+        c.close_idle();
+        EXPECT_FALSE(s.shutdown(mpg::context::background()));
+        EXPECT_EQ(serving.join(), mpg::errc::server_closed);
+    });
+}
+
 TEST_P(http_client, keeps_connections) {
     run([] {
         live_server s;
@@ -421,6 +448,8 @@ TEST(http_client_url, of_every_form) {
         {"http://user@h/", "http://h/", "user:"},
         {"http://user:p%40ss@h:1/x@y", "http://h:1/x@y", "user:p@ss"},
         {"http://h/?to=u@g", "http://h/?to=u@g", ""},
+        {"http://[FE80::1%25Eth0]:8080/x", "http://[fe80::1%25Eth0]:8080/x", ""},
+        {"http://u:p@[fe80::1%25a%c3%A9~]", "http://[fe80::1%25a%C3%A9~]/", "u:p"},
     };
     for (const auto& c : cases) {
         const auto u = url::parse(c.given);
@@ -428,6 +457,14 @@ TEST(http_client_url, of_every_form) {
         EXPECT_EQ(u->text(), c.text) << c.given;
         EXPECT_EQ(u->credentials, c.credentials) << c.given;
     }
+    const auto zoned = url::parse("https://[fe80::1%25Eth0]/");
+    EXPECT_EQ(zoned->authority, "[fe80::1]");
+    EXPECT_EQ(zoned->address(), "[fe80::1%Eth0]:443");
+    EXPECT_EQ(zoned->host(), "fe80::1");
+    EXPECT_EQ(zoned->resolve("/b")->text(), "https://[fe80::1%25Eth0]/b");
+    for (const char* bad : {"http://[fe80::1%Eth0]/", "http://[fe80::1%25]/", "http://[fe80::1%25a%]/", "http://[fe80::1%25a%00b]/",
+                            "http://[fe80::1%25a%5D]/", "http://[fe80::1%25a%2Fb]/", "http://[fe80::1%25a%40b]/", "http://[fe80::1%25a%25b]/", "http://[fe80::1%25a", "http://[fe80::1%25a]b/"})
+        EXPECT_FALSE(url::parse(bad)) << bad;
     const auto from = url::parse("http://user:secret@h/a");
     EXPECT_EQ(from->resolve("b")->credentials, "user:secret");
     EXPECT_EQ(from->resolve("http://h/b")->credentials, "");

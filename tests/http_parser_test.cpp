@@ -299,6 +299,20 @@ TEST(http_target, forms) {
     EXPECT_FALSE(split_target("/x", "CONNECT"));
 }
 
+/// Reserved and unreserved characters (RFC 3986, 2) but '/', '?', '#' and '@', which end a host, and ',', which lists several.
+TEST(http_target, hosts_byte_by_byte) {
+    const std::string_view allowed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._~:[]!$&'()*+;=%";
+    for (int byte = 0; byte != 256; ++byte) {
+        const char c = static_cast<char>(byte);
+        const bool may = allowed.find(c) != std::string_view::npos;
+        EXPECT_EQ(is_host({&c, 1}), may) << byte;
+        EXPECT_EQ(is_host(std::string("a") + c + "b"), may) << byte;
+        // What a whole header makes of it.
+        EXPECT_EQ(status_of(std::string("GET / HTTP/1.1\r\nHost: a") + c + "b\r\n\r\n"), may ? 0 : 400) << byte;
+    }
+    EXPECT_TRUE(is_host(""));
+}
+
 TEST(http_target, clean_paths) {
     for (const char* clean : {"/", "/a", "/a/", "/a/b.c/..d/.e"}) {
         EXPECT_TRUE(is_clean_path(clean)) << clean;

@@ -1,7 +1,8 @@
-// HTTP and sockets with programs that are not ours: curl, ab, nginx on either side, Go's net/http, socat.
+// HTTP and sockets with programs that are not ours: curl, ab, wrk, nginx on either side, Go's net/http, socat.
 //
 // ctest: needs:curl curl
 // ctest: needs:ab apache2-utils
+// ctest: needs:wrk wrk
 // ctest: needs:nginx nginx-light
 // ctest: needs:go golang-go
 // ctest: needs:socat socat
@@ -220,6 +221,27 @@ TEST(http_peers, ab) {
             if (keep) {
                 EXPECT_NE(said.find("Keep-Alive requests:    1000\n"), std::string::npos) << said;
             }
+        }
+    });
+}
+
+TEST(http_peers, wrk) {
+    folder dir;
+    std::ofstream(dir / "pipelined.lua") << "init = function() local one = wrk.format('GET', '/ok'); batch = one:rep(16) end\n"
+                                            "request = function() return batch end\n";
+    with_each_poller([&] {
+        live_server s;
+        add_handlers(s);
+        s.start();
+        std::vector<std::string> args = {"wrk", "-t2", "-c50", "-d1s", "--timeout", "60s", "http://" + s.address().to_string() + "/ok"};
+        for (const bool pipelined : {false, true}) {
+            if (pipelined) args.insert(args.begin() + 1, {"-s", dir / "pipelined.lua"});
+            const auto before = s->stats().requests_started;
+            const std::string said = output(args);
+            EXPECT_NE(said.find(" requests in "), std::string::npos) << said;
+            EXPECT_EQ(said.find("Socket errors"), std::string::npos) << said;
+            EXPECT_EQ(said.find("Non-2xx"), std::string::npos) << said;
+            EXPECT_GT(s->stats().requests_started - before, 50u) << said;
         }
     });
 }

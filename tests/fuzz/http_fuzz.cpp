@@ -208,7 +208,9 @@ void fuzz_url(std::string_view text) {
         const auto again = detail::client_url::parse(url->text());
         require(again && again->text() == url->text(), "a URL can be read again");
         require(mpg::net::split_host_port(url->address()).has_value(), "a URL's address has two parts");
-        if (const auto to = url->resolve("../x?y")) require(to->authority == url->authority, "the host stays");
+        require(again->zone == url->zone && again->address() == url->address(), "its address stays");
+        if (const auto to = url->resolve("../x?y"))
+            require(to->authority == url->authority && to->zone == url->zone, "the host stays");
     } else if (const auto base = detail::client_url::parse("http://host/a/b?c")) {
         if (const auto to = base->resolve(text))
             require(detail::client_url::parse(to->text()).has_value(), "where a location leads is a URL");

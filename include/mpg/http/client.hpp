@@ -56,6 +56,7 @@ using body_source = std::function<result<std::size_t>(std::span<std::byte>)>;
 struct client_request {
     std::string method = "GET";
     /// "http[s]://[user:password@]host[:port]/path?query"; user and password are sent unless `headers` authorise.
+    /// An IPv6 address may have a zone: "http://[fe80::1%25eth0]/".
     std::string url;
     std::vector<std::pair<std::string, std::string>> headers = {};
     std::string body = {};
@@ -181,7 +182,7 @@ class client {
                 request.stream = {};
                 forget(request, {"Content-Type", "Content-Length", "Content-Encoding"});
             }
-            if (next->authority != url->authority || (url->secure && !next->secure))
+            if (next->authority != url->authority || next->zone != url->zone || (url->secure && !next->secure))
                 forget(request, {"Authorization", "Cookie", "Cookie2", "Host", "Proxy-Authorization", "WWW-Authenticate"});
             (void)response->body().read_all(16 << 10); // so that the connection can be used again
             *url = std::move(*next);

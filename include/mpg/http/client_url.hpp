@@ -17,6 +17,8 @@ namespace mpg::http::detail {
 /// "http[s]://[user[:password]@]host[:port][/path][?query][#fragment]", taken apart.
 struct client_url {
     std::string authority;   // "host" or "host:port", in lower case: the Host field
+    std::string zone;        // of an IPv6 address, unescaped: what "eth0" is in "[fe80::1%25eth0]" (RFC 6874). Means
+                             // something on this machine only, and so is never sent
     std::string target;      // "/path?query", with everything escaped that cannot stand in a request line
     std::string credentials; // "user:password", unescaped; empty: none
     bool secure = false;     // https
@@ -24,9 +26,19 @@ struct client_url {
     /// What to connect to: always with a port.
     std::string address() const {
         const bool has_port = host_without_port(authority).size() != authority.size();
-        return has_port ? authority : authority + (secure ? ":443" : ":80");
+        std::string full = has_port ? authority : authority + (secure ? ":443" : ":80");
+        if (!zone.empty()) full.insert(full.find(']'), '%' + zone);
+        return full;
     }
-    std::string origin() const { return (secure ? "https://" : "http://") + authority; }
+    std::string origin() const {
+        std::string full = authority;
+        if (!zone.empty()) {
+            std::string escaped = "%25";
+            encode_path_to(escaped, zone);
+            full.insert(full.find(']'), escaped);
+        }
+        return (secure ? "https://" : "http://") + full;
+    }
     std::string text() const { return origin() + target; }
     /// Without port and brackets.
     std::string host() const {
@@ -57,7 +69,7 @@ struct client_url {
         }
         const auto parts = split_target(url, "GET");
         if (!parts || !is_host(parts->authority)) return bad(std::errc::invalid_argument);
-        for (char c : parts->authority) u.authority += lower(c);
+        if (!u.take_zone(parts->authority)) return bad(std::errc::invalid_argument);
         if (u.authority.back() == ':') u.authority.pop_back(); // the port is the usual one
         const std::string_view host = host_without_port(u.authority);
         if (host.empty()) return bad(std::errc::invalid_argument);
@@ -80,6 +92,24 @@ struct client_url {
     }
 
   private:
+    /// Sets authority and zone. False: the zone is none.
+    bool take_zone(std::string_view given) {
+        std::size_t begin = given.size(), end = begin; // of "%25eth0"
+        if (given.starts_with('[') && given.find('%') != given.npos) {
+            begin = given.find('%');
+            end = given.find(']', begin);
+            if (end == given.npos) return false;
+        }
+        for (char c : given.substr(0, begin)) authority += lower(c);
+        for (char c : given.substr(end)) authority += lower(c);
+        if (begin == end) return true;
+        const std::string_view escaped = given.substr(begin, end - begin);
+        if (!escaped.starts_with("%25") || !valid_escapes(escaped)) return false;
+        decode_to(zone, escaped.substr(3));
+        return !zone.empty() && std::all_of(zone.begin(), zone.end(), [](char c) {
+            return static_cast<unsigned char>(c) > ' ' && c != 0x7f && std::string_view("%/@[]").find(c) == std::string_view::npos;
+        });
+    }
     /// The target that a relative reference means.
     std::string relative(std::string_view location) const {
         std::string path = target.substr(0, target.find('?'));
