@@ -56,6 +56,7 @@ set(MPG_HEADERS
     include/mpg/debug/go_trace_writer.hpp
     include/mpg/debug/handlers.hpp
     include/mpg/debug/heap.hpp
+    include/mpg/debug/last_trace.hpp
     include/mpg/debug/leaks.hpp
     include/mpg/debug/metrics.hpp
     include/mpg/debug/on_signal.hpp

@@ -12,6 +12,8 @@
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <stdexcept>
+#include <utility>
 
 namespace {
 
@@ -221,6 +223,67 @@ TEST_P(flight_recorder, begins_anywhere_for_go_tool_trace) {
         g.wait();
         mpg::debug::stop_trace();
     });
+}
+
+/// What a program leaves behind that ends of a fatal error: the trace in a file of that name, and what it says.
+std::pair<std::string, std::string> last_words(const char* ending, void (*main)()) {
+    const kept file(ending, "");
+    const auto child = mpg::test::run_in_child([&] {
+        mpg::debug::trace_at_fatal_error(file.path);
+        mpg::run([&] {
+            mpg::debug::start_trace();
+            main();
+        });
+    });
+    EXPECT_NE(child.err.find("trace: " + file.path + "\n"), std::string::npos) << child;
+    std::ostringstream text;
+    text << std::ifstream(file.path, std::ios::binary).rdbuf();
+    return {text.str(), child.err};
+}
+
+TEST(flight_recorders, are_read_after_a_deadlock) {
+    auto main = [] {
+        mpg::go([] { mpg::yield(); });
+        mpg::chan<int>().recv();
+    };
+    auto [trace, said] = last_words(".last", main);
+    EXPECT_EQ(said.find("fatal error: all tasks are asleep - deadlock!"), 0u) << said;
+    auto n = events_in(trace);
+    EXPECT_EQ(n["GoCreate"], 2);
+    EXPECT_EQ(n["GoBlockRecv"], 1);
+    EXPECT_EQ(n["GoEnd"], 1);
+    const std::string json = last_words(".json", main).first;
+    EXPECT_EQ(json.find("{\"traceEvents\":["), 0u) << json;
+    EXPECT_NE(json.find("\"ended by\":\"end\""), std::string::npos) << json;
+}
+
+TEST(flight_recorders, are_read_after_an_exception) {
+    auto [trace, said] = last_words(".last", [] {
+        mpg::go([] { throw std::runtime_error("so it goes"); });
+        mpg::select();
+    });
+    EXPECT_NE(said.find("so it goes"), std::string::npos) << said;
+    EXPECT_GE(events_in(trace)["GoStart"], 2);
+}
+
+TEST(flight_recorders, are_read_after_too_many_threads) {
+    const kept file(".last", "");
+    const auto child = mpg::test::run_in_child([&] {
+        mpg::debug::trace_at_fatal_error(file.path);
+        mpg::options o;
+        o.max_threads = 8;
+        mpg::run(o, [] {
+            mpg::debug::start_trace();
+            for (int i = 0; i < 20; ++i) mpg::go([] { mpg::blocking([] { ::pause(); }); });
+            mpg::select();
+        });
+    });
+    EXPECT_EQ(child.exit_code, 2) << child;
+    EXPECT_NE(child.err.find("fatal error: thread limit of 8 reached"), std::string::npos) << child;
+    EXPECT_NE(child.err.find("trace: " + file.path + "\n"), std::string::npos) << child;
+    std::ostringstream text;
+    text << std::ifstream(file.path, std::ios::binary).rdbuf();
+    EXPECT_GE(events_in(text.str())["GoSysBlock"], 1);
 }
 
 TEST(flight_recorders, of_several_runtimes_are_one_trace) {

@@ -7,6 +7,7 @@
 //   mpg::debug::leak_watch watch;                a log line for each group of such tasks that grows
 //   mpg::debug::start_trace(); ... mpg::debug::write_trace(file);      the flight recorder, for ui.perfetto.dev;
 //                                                write_go_trace(file): for `go tool trace`
+//   mpg::debug::trace_at_fatal_error("last.trace");  and, while it is on, a file of it when the process dies of one
 //   mpg::debug::set_block_profile_rate(10'000);   one sample for each 10 us that tasks wait for each other
 //   mpg::debug::set_mutex_profile_fraction(10);   one of 10 releases of a lock that others wait for
 //   mpg::debug::named_channel jobs_metric("jobs", jobs);              its length and capacity in the metrics
@@ -28,6 +29,7 @@
 #include <mpg/debug/go_trace.hpp>
 #include <mpg/debug/handlers.hpp>
 #include <mpg/debug/heap.hpp>
+#include <mpg/debug/last_trace.hpp>
 #include <mpg/debug/leaks.hpp>
 #include <mpg/debug/metrics.hpp>
 #include <mpg/debug/on_signal.hpp>

@@ -82,8 +82,9 @@ class merged_rings {
     std::vector<ring> rings_;
 };
 
-/// since: of cpu_ticks(); 0: all that there is.
-inline std::string go_trace_of(const pinned& runtimes, symbolizer& symbols, std::uint64_t since) {
+/// On a thread's ordinary stack. since: of cpu_ticks(); 0: all that there is.
+inline std::string go_trace_of(const pinned& runtimes, std::uint64_t since) {
+    symbolizer symbols;
     std::vector<sched::runtime_state*> recorded;
     std::size_t procs = 0;
     bool goes_on = false;
@@ -174,12 +175,7 @@ inline std::string go_trace_of(const pinned& runtimes, symbolizer& symbols, std:
 inline std::string go_trace(std::uint64_t since = 0) {
     std::string out;
     pinned runtimes;
-    aside([&] {
-        on_a_thread([&] {
-            symbolizer symbols;
-            out = go_trace_of(runtimes, symbols, since);
-        });
-    });
+    aside([&] { on_a_thread([&] { out = go_trace_of(runtimes, since); }); });
     return out;
 }
 

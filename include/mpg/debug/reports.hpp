@@ -3,6 +3,7 @@
 #pragma once
 
 #include <mpg/debug/dump.hpp>
+#include <mpg/debug/last_trace.hpp>
 
 namespace mpg::debug::detail {
 
@@ -28,7 +29,7 @@ inline std::string stack_of_running(sched::runtime_state& rt, sched::machine& m,
 }
 
 inline const bool reports_installed = [] {
-    sched::the_report_writer() = {&fatal_tasks, &fatal_site, &stack_of_running};
+    sched::the_report_writer() = {&fatal_tasks, &fatal_site, &stack_of_running, &write_last_trace};
     return true;
 }();
 

@@ -176,22 +176,29 @@ inline bool tracing() {
     return on;
 }
 
+namespace detail {
+
+/// On a thread's ordinary stack.
+inline std::string json_trace(const pinned& runtimes) {
+    std::string out = "{\"traceEvents\":[";
+    symbolizer symbols;
+    unsigned process = 0;
+    for (sched::runtime_state* rt : runtimes) {
+        ++process;
+        if (rt->trace.others) trace_text(out, process, *rt, symbols).write();
+    }
+    return out += "\n],\"displayTimeUnit\":\"ns\"}\n";
+}
+
+} // namespace detail
+
 /// What is in the rings now, also while they are written, as JSON in the Trace Event Format: Ps as threads, runs of
 /// tasks as slices (with what ended them), arrows from who woke a task to its next run.
 inline void write_trace(std::ostream& os) {
-    std::string out = "{\"traceEvents\":[";
+    std::string out;
     detail::pinned runtimes;
-    detail::aside([&] {
-        detail::on_a_thread([&] {
-            detail::symbolizer symbols;
-            unsigned process = 0;
-            for (sched::runtime_state* rt : runtimes) {
-                ++process;
-                if (rt->trace.others) detail::trace_text(out, process, *rt, symbols).write();
-            }
-        });
-    });
-    os << out << "\n],\"displayTimeUnit\":\"ns\"}\n";
+    detail::aside([&] { detail::on_a_thread([&] { out = detail::json_trace(runtimes); }); });
+    os << out;
 }
 
 } // namespace mpg::debug

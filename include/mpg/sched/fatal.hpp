@@ -21,9 +21,28 @@ inline void write_all(int fd, const std::string& text) noexcept {
     }
 }
 
+/// How reports are written where the debug room is included; null: the plain list and addresses.
+struct report_writer {
+    std::string (*tasks)(runtime_state& rt) = nullptr;
+    std::string (*site)(const void* code) = nullptr;
+    /// Of task id, while it is m's current one; else "". On a thread that is no machine of rt.
+    std::string (*stack)(runtime_state& rt, machine& m, std::uint64_t id) = nullptr;
+    /// The process ends: keeps what somebody wants to have of it.
+    void (*last)() noexcept = nullptr;
+};
+[[gnu::visibility("default")]] inline report_writer& the_report_writer() noexcept {
+    static report_writer writer;
+    return writer;
+}
+
+inline void say_last() noexcept {
+    if (auto* f = the_report_writer().last) f();
+}
+
 /// Ends the process with status 2, as Go does, without running destructors under the threads that still run.
 [[noreturn]] inline void fatal(const std::string& message) noexcept {
     write_all(2, "fatal error: " + message + "\n");
+    say_last();
     ::_exit(2);
 }
 
@@ -53,18 +72,6 @@ inline std::string name_of(runtime_state& rt, const task& t) {
     return t.extras ? t.extras->name : std::string();
 }
 inline std::string name_of(const task& t) { return t.rt ? name_of(*t.rt, t) : std::string(); }
-
-/// How reports are written where the debug room is included; null: the plain list and addresses.
-struct report_writer {
-    std::string (*tasks)(runtime_state& rt) = nullptr;
-    std::string (*site)(const void* code) = nullptr;
-    /// Of task id, while it is m's current one; else "". On a thread that is no machine of rt.
-    std::string (*stack)(runtime_state& rt, machine& m, std::uint64_t id) = nullptr;
-};
-[[gnu::visibility("default")]] inline report_writer& the_report_writer() noexcept {
-    static report_writer writer;
-    return writer;
-}
 
 /// An address as `0x5581ff0a90d4 (program+0x90d4)`, for addr2line: the kernel loads programs anywhere. Allocates nothing.
 inline void write_site(char* text, std::size_t size, const void* code) noexcept {

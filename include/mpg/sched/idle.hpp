@@ -73,6 +73,7 @@ inline void check_deadlock(runtime_state& rt) noexcept {
     if (!all_asleep(rt) || rt.waiting_callers.load(std::memory_order_acquire) == 0 || rt.live() == 0) return;
     if (rt.deadlock_reported.exchange(true, std::memory_order_acq_rel)) return; // by another thread, which ends the process
     write_all(2, "fatal error: all tasks are asleep - deadlock!\n\n" + list_tasks(rt));
+    say_last();
     ::_exit(2);
 }
 

@@ -50,6 +50,7 @@ inline no_unwind::~no_unwind() { --task_->no_unwind; }
         text += ": not a std::exception";
     }
     write_all(2, text + "\n");
+    say_last();
     std::terminate();
 }
 
