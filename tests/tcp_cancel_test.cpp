@@ -126,6 +126,13 @@ TEST_P(tcp_cancel, one_context_ends_a_thousand_operations) {
                         cancelled += s.read(std::span(&one, 1), ctx).error() == errc::cancelled;
                     });
                 ASSERT_TRUE(eventually([] { return mpg::runtime::current()->stats().tasks_waiting >= 2 * streams; }));
+                // In some rounds with the other machines asleep, each in its ring: then the cancels are theirs.
+                if (round % 2) {
+                    (void)eventually([] {
+                        const auto now = mpg::runtime::current()->stats();
+                        return now.threads_idle + 1 >= now.threads;
+                    }, 1s);
+                }
                 const auto before = cpu_time();
                 ctx.cancel();
                 all.wait();
@@ -145,7 +152,7 @@ TEST_P(tcp_cancel, one_context_ends_a_thousand_operations) {
 // A reader is cancelled at random moments while bytes arrive. Each read has its buffer in a frame that is
 // poisoned afterwards: a completion that comes late would show. All bytes are counted.
 TEST_P(tcp_cancel, races_with_data_lose_no_byte_and_touch_no_dead_buffer) {
-    const int rounds = static_cast<int>(scaled(20'000));
+    const int rounds = static_cast<int>(scaled(34'000)); // with three numbers of processors: over 100,000 for each poller
     run([&] {
         auto p = connect_local();
         std::atomic<std::size_t> received{0};

@@ -51,7 +51,7 @@ class uring_driver final : public driver, public canceller {
 
     netpoll kind() const noexcept override { return netpoll::io_uring; }
     bool has_work() const noexcept override {
-        return ring_.completions() || ring_.pending() != 0 || ring_.wants_enter();
+        return ring_.completions() || ring_.pending() != 0 || ring_.wants_enter() || left_.load(std::memory_order_relaxed) != 0;
     }
     bool busy() const noexcept override {
         // acquire: whoever sees the completion counted sees what its strand was readied with.
@@ -76,11 +76,14 @@ class uring_driver final : public driver, public canceller {
             n = reap();
             if (e < 0) break; // time is up, a signal; anything else: let the scheduler decide and come back
         }
-        state_.exchange(running, std::memory_order_seq_cst);
-        return n;
+        state_.exchange(running, std::memory_order_seq_cst); // pairs with: rouse
+        return left_.load(std::memory_order_relaxed) != 0 ? n + poll_now() : n;
     }
 
     void start(operation& op) noexcept override {
+        // relaxed: who left a cancel of an operation at this address let its strand go after that.
+        if (left_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+            take_left();
         ::io_uring_sqe& e = claim();
         if (!op.arm(*this)) {
             lock_.unlock();
@@ -96,26 +99,25 @@ class uring_driver final : public driver, public canceller {
             ring_.submit(false);
     }
 
+    // Left to the next round of this processor when it is the caller's own, and to the batch when it is another of his
+    // runtime (then a context that ends a thousand operations costs few system calls), else not: nobody may look at
+    // this ring for long. If that makes a thread the submitter of other operations that soon ends, these fail with
+    // ECANCELED though nobody kicked them, and their strands start them again.
+    // A batch leaves the whole work to a machine that waits in this ring: it must be woken anyway, and two that are in the
+    // kernel with one ring spin for each other.
     void cancel(operation& op) noexcept override {
-        ::io_uring_sqe& e = claim();
-        e.opcode = IORING_OP_ASYNC_CANCEL;
-        e.fd = -1;
-        e.addr = reinterpret_cast<__u64>(&op);
-        e.user_data = ignored;
-        e.flags = IOSQE_CQE_SKIP_SUCCESS;
-        ring_.publish();
-        const bool sent_later = serves_this_task() ? state_.load(std::memory_order_relaxed) != waiting : sent_by_batch();
+        const bool own = serves_this_task();
+        if (!own && state_.load(std::memory_order_relaxed) == waiting && leave(op)) return;
+        fill_cancel(claim(), &op);
+        const bool sent_later = own ? state_.load(std::memory_order_relaxed) != waiting : in_batch();
         lock_.unlock();
-        // Left to the next round of this processor when it is the caller's own, and to the batch when it is another of
-        // his runtime (then a context that ends a thousand operations costs few system calls), else not: nobody
-        // may look at this ring for long. If that makes a thread the submitter of other operations that soon
-        // ends, these fail with ECANCELED though nobody kicked them, and their strands start them again.
         if (!sent_later || ring_.pending() >= flush_at) ring_.submit(false);
     }
     void flush() noexcept override {
         lock_.lock();
         in_batch_ = false; // what others publish from now on, they or their batch will submit
         lock_.unlock();
+        if (left_.load(std::memory_order_relaxed) != 0 && !rouse()) take_left();
         if (ring_.pending() != 0) ring_.submit(false);
     }
 
@@ -125,6 +127,7 @@ class uring_driver final : public driver, public canceller {
   private:
     static constexpr std::uint32_t running = 0, waiting = 1, notified = 2;
     static constexpr unsigned flush_at = 64;
+    static constexpr std::uint32_t leave_most = 512; // cancels
     /// Completions for one poll: half as many as tasks run until the next one, so that the processor's run
     /// queue does not fill up. What is left waits here, in order; tasks that find no room there are overtaken.
     static constexpr unsigned reap_most = 32;
@@ -137,8 +140,52 @@ class uring_driver final : public driver, public canceller {
         return m && m->p && m->p->poll.get() == this;
     }
 
-    /// With lock_ held, behind the publishing: whether somebody's batch will hand it on.
-    bool sent_by_batch() noexcept {
+    /// Wakes the machine that waits; false: none does. One that has been told already may be through with its look.
+    bool rouse() noexcept {
+        std::uint32_t expected = waiting;
+        if (!state_.compare_exchange_strong(expected, notified, std::memory_order_seq_cst)) return false; // pairs with: poll
+        write_event(event_);
+        return true;
+    }
+
+    /// For flush: op's cancel is left to the machine that waits here. False: there is no batch, or no room.
+    bool leave(const operation& op) noexcept {
+        lock_.lock();
+        const std::uint32_t n = left_.load(std::memory_order_relaxed);
+        const bool ok = n != leave_most && in_batch();
+        if (ok) {
+            cancels_[n] = &op;
+            left_.store(n + 1, std::memory_order_relaxed); // read by poll behind rouse, by start behind the strand's return
+        }
+        lock_.unlock();
+        return ok;
+    }
+    /// Publishes what was left: before any later operation, see the head of this file.
+    void take_left() noexcept {
+        for (;;) {
+            lock_.lock();
+            std::uint32_t n = left_.load(std::memory_order_relaxed);
+            std::uint32_t i = 0;
+            for (; i != n && !ring_.full(); ++i) fill_cancel(ring_.next(), cancels_[i]);
+            std::move(cancels_ + i, cancels_ + n, cancels_);
+            left_.store(n -= i, std::memory_order_relaxed);
+            lock_.unlock();
+            if (n == 0) return;
+            if (ring_.submit(true) < 0) ::sched_yield(); // out of memory for now
+        }
+    }
+    /// Fills an entry with lock_ held, and publishes it. op may be over.
+    void fill_cancel(::io_uring_sqe& e, const operation* op) noexcept {
+        e.opcode = IORING_OP_ASYNC_CANCEL;
+        e.fd = -1;
+        e.addr = reinterpret_cast<__u64>(op);
+        e.user_data = ignored;
+        e.flags = IOSQE_CQE_SKIP_SUCCESS;
+        ring_.publish();
+    }
+
+    /// With lock_ held, whether somebody's batch will look at this ring after it has been given up.
+    bool in_batch() noexcept {
         if (in_batch_) return true;
         sched::machine* m = sched::this_machine();
         if (!m || !m->cancels || !m->rt) return false;
@@ -199,6 +246,7 @@ class uring_driver final : public driver, public canceller {
     }
 
     int poll_now() noexcept {
+        if (left_.load(std::memory_order_relaxed) != 0) take_left();
         const bool wants = ring_.wants_enter();
         if (wants || ring_.pending() != 0) ring_.submit(wants);
         return reap();
@@ -298,6 +346,7 @@ class uring_driver final : public driver, public canceller {
 
     base::spinlock lock_;                    // guards submitting
     bool in_batch_ = false;                  // a cancel_batch will flush; guarded by lock_
+    base::atomic<std::uint32_t> left_{0};    // of cancels_; written under lock_
     base::atomic<std::uint64_t> started_{0}; // operations; written under lock_
     ring ring_;
     alignas(base::cache_line) base::atomic<std::uint32_t> state_{running};
@@ -308,6 +357,9 @@ class uring_driver final : public driver, public canceller {
     __u64 generation_ = 0; // of that poll
     bool woken_ = false;
     int event_ = -1;
+    // Of operations, some of which may be over: left to the one that waits; guarded by lock_. No memory can be asked for
+    // here: a frozen task may be in malloc.
+    const operation* cancels_[leave_most];
 };
 
 } // namespace mpg::io
