@@ -37,6 +37,7 @@ inline bool park(const park_ops& ops, void* arg) noexcept {
     self->go.wait();
     return true;
 }
+inline bool park_here(const park_ops& ops, void* arg) { return park(ops, arg); }
 inline void ready(task* t) noexcept { t->go.set(); }
 inline void ready_later(task* t) noexcept { t->go.set(); }
 inline void arm(timer_node&, base::nanos) { model::require(false, "no timers here"); }

@@ -41,7 +41,7 @@ template <class T> class channel : public channel_core {
     // done with a peer: the peer is ours; wake it after the unlock.
 
     /// Builds the element from v when somebody waits for it or there is room.
-    template <class V> outcome offer(V&& v, chan_waiter*& peer) noexcept {
+    template <class V> MPG_ALWAYS_INLINE outcome offer(V&& v, chan_waiter*& peer) noexcept {
         if (is_closed()) [[unlikely]]
             return outcome::closed;
         if (!receivers.empty() && (peer = receivers.take())) {
@@ -57,7 +57,7 @@ template <class T> class channel : public channel_core {
 
     /// Moves the oldest element to out. When a sender waits, the channel is full: its element takes the freed
     /// slot, which is the last one now.
-    outcome take(std::optional<T>& out, chan_waiter*& peer) noexcept {
+    MPG_ALWAYS_INLINE outcome take(std::optional<T>& out, chan_waiter*& peer) noexcept {
         if (std::size_t n = filled()) {
             slot& first = at(head);
             out.emplace(std::move(first));

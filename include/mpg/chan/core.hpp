@@ -105,7 +105,13 @@ class wait_queue {
         set_size(-1);
     }
     /// The first waiter that can be had, now ours; null when there is none.
-    chan_waiter* take() noexcept {
+    MPG_ALWAYS_INLINE chan_waiter* take() noexcept {
+        chan_waiter* w = list_.front();
+        if (!w || w->multi) [[unlikely]] return w ? take_claimed() : nullptr;
+        erase(*w);
+        return w;
+    }
+    MPG_NOINLINE chan_waiter* take_claimed() noexcept {
         while (chan_waiter* w = list_.front()) {
             if (w->multi) {
                 auto how = w->multi->claim(w->index);
@@ -251,18 +257,21 @@ inline constexpr sched::park_ops single_ops{Reason, &single_wait::commit, &singl
 
 /// Waits in q, of c, with a node whose slot and emit are given. The lock is held, and nothing can be done at once. blocked:
 /// a stop has withdrawn the wait and lets the strand go on, so it must start over. Afterwards the channel may be gone.
-MPG_NOINLINE inline outcome wait_in(channel_core& c, wait_queue& q, void* slot, emit_fn emit,
-                                    const sched::park_ops& ops) {
+/// What this is inlined into is not.
+MPG_ALWAYS_INLINE outcome wait_here(channel_core& c, wait_queue& q, void* slot, emit_fn emit, const sched::park_ops& ops) {
     chan_waiter node;
     node.who = sched::current();
     node.slot = slot;
     node.emit = emit;
     q.push_back(node);
     single_wait w{&c, &q, &node};
-    const bool woken = sched::park(ops, &w);
-    sched::suspension_point();
-    if (!woken) [[unlikely]] return outcome::blocked;
+    if (!sched::park_here(ops, &w)) [[unlikely]] return outcome::blocked;
     return node.ok ? outcome::done : outcome::closed;
+}
+/// The same, out of line.
+MPG_NOINLINE inline outcome wait_in(channel_core& c, wait_queue& q, void* slot, emit_fn emit,
+                                    const sched::park_ops& ops) {
+    return wait_here(c, q, slot, emit, ops);
 }
 
 /// Waits until this task's runtime stops.

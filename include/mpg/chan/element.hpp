@@ -29,6 +29,11 @@ inline constexpr bool
                      (std::is_nothrow_move_assignable_v<T> ||
                       !std::is_move_assignable_v<T>)&&sizeof(T) <= largest_inline_element;
 
+/// A few bytes that no code of a user's copies: such an element is received in registers, and its operations are of a size
+/// that allows for a wait of their own.
+template <class T>
+inline constexpr bool in_registers = std::is_same_v<T, nothing> || (std::is_scalar_v<T> && sizeof(T) <= 8);
+
 /// A heap cell for an element whose move may throw: the ring holds pointers to it.
 template <class T> struct box {
     T value;

@@ -18,6 +18,11 @@ namespace mpg {
 
 namespace channels {
 
+/// A receive that is no inline element's, or was sent back.
+template <class T> MPG_NOINLINE void recv_anyhow(channel<T>& c, std::optional<T>& out) {
+    recv_op<T> op(&c, &out);
+    wait_single(op, single_ops<sched::wait_reason::chan_recv>);
+}
 /// The rest of recv, into out, which is empty. For an inline element the lock is held.
 template <class T> MPG_ALWAYS_INLINE void recv_slow_into(channel<T>& c, std::optional<T>& out) {
     if constexpr (inline_element<T>) {
@@ -28,10 +33,14 @@ template <class T> MPG_ALWAYS_INLINE void recv_slow_into(channel<T>& c, std::opt
             if (peer) wake(*peer);
             return;
         }
-        if (wait_in(c, c.receivers, &out, nullptr, ops) != outcome::blocked) [[likely]] return;
+        outcome result;
+        if constexpr (in_registers<T>)
+            result = wait_here(c, c.receivers, &out, nullptr, ops);
+        else
+            result = wait_in(c, c.receivers, &out, nullptr, ops);
+        if (result != outcome::blocked) [[likely]] return;
     }
-    recv_op<T> op(&c, &out);
-    wait_single(op, single_ops<sched::wait_reason::chan_recv>);
+    recv_anyhow(c, out);
 }
 template <class T> MPG_NOINLINE std::optional<T> recv_slow(channel<T>& c) {
     std::optional<T> out;
@@ -42,8 +51,6 @@ template <class T> MPG_NOINLINE std::optional<T> recv_slow(channel<T>& c) {
 /// Scalars come back in two registers. An optional of one comes in a single one, for which the compiler reads
 /// back at once, as a whole, what was written a moment ago in two parts; that waits for the writes (12
 /// cycles).
-template <class T>
-inline constexpr bool in_registers = std::is_same_v<T, nothing> || (std::is_scalar_v<T> && sizeof(T) <= 8);
 struct registers {
     std::uint64_t value, there;
 };

@@ -13,24 +13,31 @@ namespace mpg {
 
 namespace channels {
 
+/// A send that is no inline element's, or was sent back.
+template <class T> MPG_NOINLINE void send_anyhow(channel<T>& c, T& v) {
+    send_op<T> op(&c, std::addressof(v));
+    if (wait_single(op, single_ops<sched::wait_reason::chan_send>) == outcome::closed) throw channel_closed();
+}
 /// The rest of send. For an inline element the lock is held.
 template <class T> MPG_NOINLINE void send_slow(channel<T>& c, T& v) {
-    outcome result = outcome::blocked;
     if constexpr (inline_element<T>) {
         chan_waiter* peer = nullptr;
-        result = c.offer(std::move(v), peer);
-        if (result != outcome::blocked) {
+        outcome result = c.offer(std::move(v), peer);
+        if (result == outcome::done) {
             c.lock.unlock();
             if (peer) wake(*peer);
-        } else {
-            result = wait_in(c, c.senders, std::addressof(v), &emit_as<T, T&&>, single_ops<sched::wait_reason::chan_send>);
+            return;
         }
+        if (result == outcome::closed)
+            c.lock.unlock();
+        else if constexpr (in_registers<T>)
+            result = wait_here(c, c.senders, std::addressof(v), &emit_as<T, T&&>, single_ops<sched::wait_reason::chan_send>);
+        else
+            result = wait_in(c, c.senders, std::addressof(v), &emit_as<T, T&&>, single_ops<sched::wait_reason::chan_send>);
+        if (result == outcome::done) [[likely]] return;
+        if (result == outcome::closed) throw channel_closed();
     }
-    if (result == outcome::blocked) {
-        send_op<T> op(&c, std::addressof(v));
-        result = wait_single(op, single_ops<sched::wait_reason::chan_send>);
-    }
-    if (result == outcome::closed) throw channel_closed();
+    send_anyhow(c, v);
 }
 
 /// Sends; throws channel_closed. Into the buffer: one lock, the move, one unlock.

@@ -121,8 +121,9 @@ MPG_ALWAYS_INLINE void task_switch(const task& t, wait_reason why, const task* n
     if (recording(*t.rt)) [[unlikely]]
         record_switch_on(*t.rt, why == wait_reason::none ? 0 : about_block(t, why), next ? next->id : 0);
 }
+MPG_ALWAYS_INLINE void probe_ready(const task& t) noexcept { MPG_PROBE1(task__ready, t.id); }
 MPG_ALWAYS_INLINE void task_ready(const task& t) noexcept {
-    MPG_PROBE1(task__ready, t.id);
+    probe_ready(t);
     record(*t.rt, trace_event::ready, t.id);
 }
 MPG_ALWAYS_INLINE void task_end(const task& t) noexcept {

@@ -64,7 +64,7 @@ MPG_NOINLINE inline void push_aside(machine* m, processor& p, task* old) noexcep
     if (!p.alone && !m->polling) published(*p.rt);
 }
 
-inline void ready(task* t) noexcept {
+MPG_NOINLINE inline void ready_anyhow(task* t) noexcept {
     machine* m = this_machine();
     runtime_state* rt = t->rt;
     if (!m || m->rt != rt || !rt || t->blocking != 0) [[unlikely]] return ready_elsewhere(t);
@@ -81,6 +81,24 @@ inline void ready(task* t) noexcept {
     p->runnext.store(t, std::memory_order_relaxed);
     if (old) [[unlikely]] push_aside(m, *p, old);
     leave_runtime(*m);
+}
+
+/// The usual case at once: nobody else is to run next, and nobody looks on.
+inline void ready(task* t) noexcept {
+    machine* m = this_machine();
+    runtime_state* rt = t->rt;
+    if (m && m->rt == rt && rt && t->blocking == 0 && try_enter_runtime(*m)) [[likely]] {
+        processor* p = m->p;
+        if (p && !p->runnext.load(std::memory_order_relaxed) && p->to_sample > 1 && !probe::recording(*rt)) [[likely]] {
+            t->set_state(task_state::runnable);
+            probe::probe_ready(*t);
+            --p->to_sample;
+            p->runnext.store(t, std::memory_order_relaxed);
+            return leave_runtime(*m);
+        }
+        leave_runtime(*m);
+    }
+    ready_anyhow(t);
 }
 
 /// The world has woken t. True: it goes first. See precedence.hpp.

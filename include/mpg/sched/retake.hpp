@@ -29,6 +29,15 @@ template <class Machine> MPG_ALWAYS_INLINE void enter_runtime(Machine& m) noexce
     std::atomic_signal_fence(std::memory_order_seq_cst); // pairs with: the barrier in take_p
     if (m.retaken.load(std::memory_order_relaxed) != retake::no) [[unlikely]] came_back(m);
 }
+/// The same for who has another way to go on when the machine is asked for its P, or has lost it: false, and nothing is done.
+template <class Machine> MPG_ALWAYS_INLINE bool try_enter_runtime(Machine& m) noexcept {
+    const std::uint32_t before = m.in_runtime.load(std::memory_order_relaxed);
+    m.in_runtime.store(before + 1, std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst); // pairs with: the barrier in take_p
+    if (m.retaken.load(std::memory_order_relaxed) == retake::no) [[likely]] return true;
+    m.in_runtime.store(before, std::memory_order_release); // as leave_runtime
+    return false;
+}
 template <class Machine> MPG_ALWAYS_INLINE void leave_runtime(Machine& m) noexcept {
     std::atomic_signal_fence(std::memory_order_seq_cst);
     // release: pairs with take_p's look at it, after which another machine writes what this one has written.

@@ -93,19 +93,19 @@ MPG_ALWAYS_INLINE void stamp(const processor* p, task* self) noexcept {
           (why == wait_reason::none ? "yield" : std::string(to_string(why))));
 }
 
-/// Leaves the current task, which is to be published by finish(arg) if that is not null, for next, or for the scheduler
-/// (null). Returns when it runs again, maybe on another thread: so what this is inlined into is not, and keeps nothing of the
-/// old one. m is in the runtime, and no longer when this returns. p: m's. why: what it waits for; none: it can go on.
-/// Returns the machine that it runs on.
-MPG_ALWAYS_INLINE machine* leave_for(machine* m, processor* p, task* self, task* next, void (*finish)(void*) noexcept,
-                                     void* arg, wait_reason why) noexcept {
+/// self is about to leave its stack. why: what it waits for; none: it can go on.
+MPG_ALWAYS_INLINE void prepare_to_leave(const processor* p, task* self, wait_reason why) noexcept {
 #if !defined(NDEBUG)
     if (self->no_suspend != 0 && !self->bound) [[unlikely]] suspended_nevertheless(*self, why);
 #endif
     stamp(p, self);
     if (why != wait_reason::none) probe::probe_block(*self, why);
-    m->finish = finish;
-    m->finish_arg = arg;
+}
+
+/// Leaves the current task for next, or for the scheduler (null). Returns when it runs again, maybe on another thread: so
+/// what this is inlined into is not, and keeps nothing of the old one. m is in the runtime, and no longer when this returns.
+/// p: m's. Returns the machine that it runs on.
+MPG_ALWAYS_INLINE machine* depart(machine* m, processor* p, task* self, task* next, wait_reason why) noexcept {
     m->cur = next;
     if (next) {
         next->set_state(task_state::running);
@@ -118,6 +118,15 @@ MPG_ALWAYS_INLINE machine* leave_for(machine* m, processor* p, task* self, task*
     run_finish(m);
     leave_runtime(*m);
     return m;
+}
+
+/// The same for a task that is to be published by finish(arg) if that is not null.
+MPG_ALWAYS_INLINE machine* leave_for(machine* m, processor* p, task* self, task* next, void (*finish)(void*) noexcept,
+                                     void* arg, wait_reason why) noexcept {
+    prepare_to_leave(p, self, why);
+    m->finish = finish;
+    m->finish_arg = arg;
+    return depart(m, p, self, next, why);
 }
 
 /// Leaves the current task for the next one of the P. m is not in the runtime yet.
@@ -200,6 +209,39 @@ MPG_NOINLINE inline bool park(const park_ops& ops, void* arg) noexcept {
     if (t->rt->trace.waited.load(std::memory_order_relaxed)) [[unlikely]]
         return park_watched(m, t, ops, arg, __builtin_return_address(0));
     return park_task(m, t, ops, arg);
+}
+
+/// The usual case of park: the current task has woken another one, which has run before and so runs next. False: nothing
+/// was done. m becomes the machine where the caller goes on; what this is inlined into is not.
+MPG_ALWAYS_INLINE bool park_for_woken(machine*& m, const park_ops& ops, void* arg) noexcept {
+    if (!m || !m->rt || m->rt->trace.waited.load(std::memory_order_relaxed) || !try_enter_runtime(*m)) [[unlikely]]
+        return false;
+    processor* p = m->p;
+    task* next = p ? p->runnext.load(std::memory_order_relaxed) : nullptr;
+    if (next && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 && next->ex.ctx.sp && !next->bound) [[likely]] {
+        const std::uint32_t tick = p->tick.load(std::memory_order_relaxed) + 1;
+        if (tick % 61 != 0) [[likely]] {
+            p->tick.store(tick, std::memory_order_relaxed);
+            p->runnext.store(nullptr, std::memory_order_relaxed);
+            task* self = m->cur;
+            self->wait = &ops;
+            self->wait_arg = arg;
+            self->set_state(task_state::waiting); // who holds a P is not in blocking()
+            prepare_to_leave(p, self, ops.reason);
+            // Where there is no other P nobody else can run it, nor take this one from a machine in the runtime: who wakes
+            // it now puts it on a queue. So it may be found before it has left its stack.
+            if (p->alone) {
+                ops.commit(arg);
+            } else {
+                m->finish = ops.commit;
+                m->finish_arg = arg;
+            }
+            m = depart(m, p, self, next, ops.reason);
+            return true;
+        }
+    }
+    leave_runtime(*m);
+    return false;
 }
 
 /// What makes a task that yields visible again.

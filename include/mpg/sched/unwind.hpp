@@ -34,6 +34,25 @@ MPG_ALWAYS_INLINE void suspension_point(machine* m) {
 }
 MPG_ALWAYS_INLINE void suspension_point() { suspension_point(this_machine()); }
 
+/// After a park_for_woken that a stop has ended, or that has seen one.
+MPG_NOINLINE inline bool parked_at_stop(task* t) {
+    const bool woken = !t->withdrawn.load(std::memory_order_relaxed);
+    t->withdrawn.store(false, std::memory_order_relaxed);
+    suspension_point_slow(t);
+    return woken;
+}
+MPG_NOINLINE inline bool park_anyhow(const park_ops& ops, void* arg) {
+    const bool woken = park(ops, arg);
+    suspension_point();
+    return woken;
+}
+MPG_ALWAYS_INLINE bool park_here(const park_ops& ops, void* arg) {
+    machine* m = this_machine();
+    if (!park_for_woken(m, ops, arg)) [[unlikely]] return park_anyhow(ops, arg);
+    if (m->rt->stopping.load(std::memory_order_relaxed)) [[unlikely]] return parked_at_stop(m->cur); // else it is not withdrawn
+    return true;
+}
+
 inline no_unwind::no_unwind() noexcept : task_(current()) { ++task_->no_unwind; }
 inline no_unwind::~no_unwind() { --task_->no_unwind; }
 

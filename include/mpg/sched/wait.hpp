@@ -79,6 +79,10 @@ void suspension_point();
 /// Gives up the CPU until ready(current()) is called. See the protocol above. False: withdrawn by a stop.
 bool park(const park_ops& ops, void* arg) noexcept;
 
+/// park, and then suspension_point. Inlined, for the few waits that must be as short as can be: what it is inlined into is
+/// not, keeps nothing of its thread, and gives ops as a constant.
+bool park_here(const park_ops& ops, void* arg);
+
 /// Makes a parked strand runnable; from any thread. The caller must own the wake-up. On a machine with a processor
 /// of the same runtime the task goes into runnext: it runs as soon as the caller parks.
 void ready(task* t) noexcept;
