@@ -65,6 +65,7 @@ set(MPG_HEADERS
     include/mpg/debug/profile_page.hpp
     include/mpg/debug/prove.hpp
     include/mpg/debug/proven.hpp
+    include/mpg/debug/prover.hpp
     include/mpg/debug/reachable.hpp
     include/mpg/debug/reports.hpp
     include/mpg/debug/snapshot.hpp
