@@ -103,11 +103,12 @@ class uring_driver final : public driver, public canceller {
     // runtime (then a context that ends a thousand operations costs few system calls), else not: nobody may look at
     // this ring for long. If that makes a thread the submitter of other operations that soon ends, these fail with
     // ECANCELED though nobody kicked them, and their strands start them again.
-    // A batch leaves the whole work to a machine that waits in this ring: it must be woken anyway, and two that are in the
-    // kernel with one ring spin for each other.
+    // A batch leaves the whole work to the machine that waits in this ring, and wakes it: that must be anyway, and two that
+    // are in the kernel with one ring spin for each other. What is still there in the end the batch does itself, unless
+    // that machine waits again.
     void cancel(operation& op) noexcept override {
         const bool own = serves_this_task();
-        if (!own && state_.load(std::memory_order_relaxed) == waiting && leave(op)) return;
+        if (!own && leave(op)) return;
         fill_cancel(claim(), &op);
         const bool sent_later = own ? state_.load(std::memory_order_relaxed) != waiting : in_batch();
         lock_.unlock();
@@ -127,7 +128,7 @@ class uring_driver final : public driver, public canceller {
   private:
     static constexpr std::uint32_t running = 0, waiting = 1, notified = 2;
     static constexpr unsigned flush_at = 64;
-    static constexpr std::uint32_t leave_most = 512; // cancels
+    static constexpr std::uint32_t leave_most = 512, rouse_at = 32; // cancels
     /// Completions for one poll: half as many as tasks run until the next one, so that the processor's run
     /// queue does not fill up. What is left waits here, in order; tasks that find no room there are overtaken.
     static constexpr unsigned reap_most = 32;
@@ -148,7 +149,7 @@ class uring_driver final : public driver, public canceller {
         return true;
     }
 
-    /// For flush: op's cancel is left to the machine that waits here. False: there is no batch, or no room.
+    /// op's cancel is left to the next poll here, or to flush. False: there is no batch, or no room.
     bool leave(const operation& op) noexcept {
         lock_.lock();
         const std::uint32_t n = left_.load(std::memory_order_relaxed);
@@ -158,6 +159,7 @@ class uring_driver final : public driver, public canceller {
             left_.store(n + 1, std::memory_order_relaxed); // read by poll behind rouse, by start behind the strand's return
         }
         lock_.unlock();
+        if (ok && n + 1 == rouse_at) (void)rouse();
         return ok;
     }
     /// Publishes what was left: before any later operation, see the head of this file.
