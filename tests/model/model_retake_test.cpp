@@ -75,6 +75,15 @@ struct state {
         }
         mpg::sched::leave_runtime(m);
     }
+    /// The same, of one that tries a shorter way first.
+    void try_to_use_p() {
+        if (!mpg::sched::try_enter_runtime(m)) return use_p();
+        require(m.p == &p, "it has it until it is asked for it");
+        ++users;
+        m.p->used = m.p->used + 1;
+        m.p->tick.store(m.p->tick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        mpg::sched::leave_runtime(m);
+    }
     /// The machine gives its P away by itself.
     void hand_over() {
         mpg::sched::enter_runtime(m);
@@ -135,6 +144,19 @@ template <barrier How> void calls_of_a_task(program& p) {
     });
 }
 
+// The same of a task that tries first, and takes the long way when it is asked for its P.
+void tries_of_a_task(program& p) {
+    auto s = std::make_shared<state>();
+    p.thread([=] {
+        s->try_to_use_p();
+        s->try_to_use_p();
+        s->hand_over();
+    });
+    p.thread([=] { s->look(barrier::membarrier); });
+    p.thread([=] { s->relief(); });
+    p.finally([=] { require(s->p.used == s->users, "no use of it was lost"); });
+}
+
 // It has used its P before it sleeps: that is visible to who gets it.
 void calls_and_sleeps(program& p) {
     auto s = std::make_shared<state>();
@@ -168,6 +190,7 @@ TEST(model_retake, a_thread_that_is_off_its_cpu_needs_no_membarrier) {
     expect_holds(calls_and_sleeps);
 }
 TEST(model_retake, one_thread_at_a_time_uses_a_p) { expect_holds(calls_of_a_task<barrier::membarrier>); }
+TEST(model_retake, who_tries_uses_it_or_learns_that_it_is_gone) { expect_holds(tries_of_a_task); }
 TEST(model_retake, it_may_be_asked_for_again) { expect_holds(asked_twice); }
 
 TEST(model_retake, without_the_barrier_two_use_it) {
