@@ -19,6 +19,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 
 namespace {
@@ -319,6 +320,24 @@ TEST_P(runtime_stop, waits_in_destructors_work_while_unwinding) {
         ready.wait();
     });
     EXPECT_EQ(met, 2);
+}
+
+// A task that has lost its P in a system call waits without one: the stop must see all of that, though its machine gives up no P.
+TEST_P(runtime_stop, unwinds_what_waits_since_it_lost_its_p) {
+    std::atomic<int> living{0};
+    run([&] {
+        mpg::chan<int> never;
+        std::atomic<bool> began{false};
+        mpg::go([&living, &began, never, captured = alive(living)] {
+            alive local(living);
+            began = true;
+            ::usleep(30'000); // unannounced
+            never.recv();
+            ADD_FAILURE() << "nobody sends";
+        });
+        while (!began || mpg::runtime::current()->stats().tasks_waiting == 0) mpg::yield();
+    });
+    EXPECT_EQ(living, 0);
 }
 
 TEST_P(runtime_stop, follows_an_exception_of_main) {

@@ -37,7 +37,8 @@ inline void give_up(machine* m) {
 inline std::size_t withdraw_all(runtime_state& rt) noexcept {
     std::size_t n = 0;
     for_each_task(rt, [&](task& t) {
-        if (t.get_state() != task_state::waiting || t.no_unwind != 0 || t.ex.exceptions.uncaught != 0) return;
+        // acquire: pairs with park_without_p
+        if (t.state.load(std::memory_order_acquire) != task_state::waiting || t.no_unwind != 0 || t.ex.exceptions.uncaught != 0) return;
         if (!t.wait || !t.wait->abort || !t.wait->abort(t.wait_arg)) return;
         t.withdrawn.store(true, std::memory_order_relaxed);
         ready_later(&t);

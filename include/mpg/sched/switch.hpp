@@ -152,13 +152,31 @@ MPG_NOINLINE inline bool park_thread(machine* m, task* t, const park_ops& ops, v
     return true;
 }
 
+/// Leaves a task that waits, of a machine without a P, for the scheduler. A stop looks at all that wait when the other Ps have
+/// been given up: what was written by a machine that gave one up it sees by that, and of such a one by the task's state.
+MPG_NOINLINE inline void park_without_p(machine* m, task* t, const park_ops& ops) noexcept {
+    auto commit = [](void* arg) noexcept {
+        auto* self = static_cast<task*>(arg);
+        const park_ops& waits = *self->wait;
+        void* with = self->wait_arg;
+        // release: pairs with withdraw_all
+        self->state.store(self->blocking ? task_state::blocking : task_state::waiting, std::memory_order_release);
+        waits.commit(with);
+    };
+    leave_for(m, nullptr, t, nullptr, commit, t, ops.reason);
+}
+
 MPG_ALWAYS_INLINE bool park_task(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
     t->wait = &ops;
     t->wait_arg = arg;
-    t->set_state(t->blocking ? task_state::blocking : task_state::waiting);
     enter_runtime(*m);
-    task* next = pick_local(m);
-    leave_for(m, m->p, t, next, ops.commit, arg, ops.reason);
+    if (m->p) [[likely]] {
+        t->set_state(task_state::waiting); // who holds a P is not in blocking()
+        task* next = pick_local(m);
+        leave_for(m, m->p, t, next, ops.commit, arg, ops.reason);
+    } else {
+        park_without_p(m, t, ops);
+    }
     if (t->withdrawn.load(std::memory_order_relaxed)) [[unlikely]] {
         t->withdrawn.store(false, std::memory_order_relaxed);
         return false;
