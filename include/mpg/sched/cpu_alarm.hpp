@@ -6,7 +6,8 @@
 // CONFIG_POSIX_CPU_TIMERS_TASK_WORK) looks at such timers on the way back to user code only. Kernels before that send the
 // signal from the tick itself, which meets a thread about to sleep once in a great while.
 //
-// The price: it comes at the kernel's next tick (tick()), 0.5 to 5 ms later on the average.
+// The price: it comes at the kernel's next tick that meets the thread on its CPU (tick(): 1 to 10 ms), half of one later on the
+// average; and if others have the CPU from that tick on, when the thread has it again.
 #pragma once
 
 #include <csignal>
@@ -39,8 +40,9 @@ class cpu_alarm {
     cpu_alarm(const cpu_alarm&) = delete;
     cpu_alarm& operator=(const cpu_alarm&) = delete;
 
-    /// The thread gets the signal when it has computed on, for no longer than a tick. Again: once more. False: the kernel gives
-    /// no timer (a filter, RLIMIT_SIGPENDING).
+    /// The thread gets the signal when it has computed on, for no longer than a tick. Again: once more, when the last one has
+    /// come. False: it gets none, since the kernel gives no timer (a filter, RLIMIT_SIGPENDING), or the thread has ended, or
+    /// this is a forked child.
     bool set(int tid, int signal, void* value) noexcept {
         if (!made_ && !refused_) {
             ::sigevent event{};
@@ -51,9 +53,14 @@ class cpu_alarm {
             made_ = ::timer_create(cpu_clock_of(tid), &event, &timer_) == 0;
             refused_ = !made_;
         }
+        if (!made_) return false;
+        // One that has not come so far stays as it is. Set anew, for later than now, it would wait for one more tick; and who
+        // sets it anew before each would keep it from coming.
+        if (::itimerspec left{}; ::timer_gettime(timer_, &left) == 0 && (left.it_value.tv_sec | left.it_value.tv_nsec) != 0)
+            return true;
         // Relative, and so never due at once: then it would be sent from here.
         constexpr ::itimerspec soon{{0, 0}, {0, 1}};
-        return made_ && ::timer_settime(timer_, 0, &soon, nullptr) == 0;
+        return ::timer_settime(timer_, 0, &soon, nullptr) == 0;
     }
 
   private:

@@ -74,7 +74,6 @@ class monitor {
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
     static constexpr base::nanos spare_arrives = 200'000, stuck_after = 1'000'000;
-    static constexpr base::nanos least_timed = 50'000'000; // a tick of the kernel is 1 to 10 ms: shorter slices would be unfair
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
 
     /// What was seen of a P.
@@ -93,8 +92,9 @@ class monitor {
         return rt_.slice == 0 ? 10'000'000 : std::clamp<base::nanos>(rt_.slice, least, 10'000'000);
     }
 
-    /// How long before the end of a slice its signal is asked for.
-    base::nanos ahead() const noexcept { return rt_.slice < least_timed ? 0 : std::min(tick_ / 2, rt_.slice / 4); }
+    /// How long before the end of a slice its signal is asked for: a timer's comes with a tick, and one that meets a thread
+    /// at the moment in which the kernel lets others run is delivered when that thread has its CPU again.
+    base::nanos ahead() const noexcept { return timed_ ? tick_ : 0; }
 
     void sleep_deeply() noexcept {
         rt_.monitor_word.store(monitor_asleep, std::memory_order_seq_cst); // pairs with: wake_monitor
@@ -178,14 +178,13 @@ class monitor {
         }
         stalls_.computes(p, *m, tick, now, next_);
         if (rt_.slice == 0) return false;
-        // A slice is ten milliseconds or so on the average: the signal comes with a tick, half of one later than it is asked for.
         if (const base::nanos due = s.since + rt_.slice - ahead(); now < due) {
             next_ = std::min(next_, due);
             return false;
         }
         if (others_can_go_on(rt_, p) && !rt_.stopping.load(std::memory_order_relaxed)) return false;
         // The kernel may have had others to run: a slice is CPU time. It may have them for long.
-        const base::nanos least_used = rt_.slice / 2 - ahead();
+        const base::nanos least_used = (rt_.slice - ahead()) / 2;
         if (base::nanos used = cpu_time(tid) - s.cpu; used < least_used) {
             next_ = std::min(next_, now + std::max(least_used - used, rt_.slice / 8));
             return false;
@@ -303,11 +302,11 @@ class monitor {
         froze_ = true;
         return false;
     }
-    /// Short slices are for tests and for those who bear EINTR: no tick would come in time.
+    /// Slices of less than two ticks are for tests and for those who bear EINTR: no tick would come in time.
     enum class how { by_timer, by_tgkill };
     how signal(machine& m) noexcept {
         const int tid = m.tid.load(std::memory_order_relaxed);
-        if (rt_.slice >= least_timed && m.alarm_clock.set(tid, preempt_signal, &m)) return how::by_timer;
+        if (timed_ && m.alarm_clock.set(tid, preempt_signal, &m)) return how::by_timer;
         ::syscall(SYS_tgkill, ::getpid(), tid, preempt_signal);
         return how::by_tgkill;
     }
@@ -373,3 +372,4 @@ class monitor {
 };
 
 } // namespace mpg::sched
+    const bool timed_ = tick_ > 0 && rt_.slice >= 2 * tick_; // signals come from timers
