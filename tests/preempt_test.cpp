@@ -5,6 +5,7 @@
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
+#include <mpg/net.hpp>
 #include <mpg/sync.hpp>
 #include <mpg/time.hpp>
 
@@ -19,6 +20,9 @@
 #include <ctime>
 #include <map>
 #include <mutex>
+#include <new>
+#include <poll.h>
+#include <random>
 #include <regex>
 #include <sched.h>
 #include <shared_mutex>
@@ -26,6 +30,8 @@
 #include <stdexcept>
 #include <string>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <thread>
 #include <tuple>
 #include <unistd.h>
@@ -83,8 +89,8 @@ TEST_P(preempt, the_runtime_stops_under_tasks_that_compute) {
 TEST_P(preempt, those_who_compute_share_fairly) {
     std::atomic<bool> on{true};
     const unsigned n = 4 * procs();
-    const std::clock_t began = std::clock(); // CPU time of the process
     std::vector<std::atomic<unsigned long>> turns(n);
+    std::vector<unsigned long> got(n);
     run([&] {
         mpg::wait_group ended;
         for (unsigned i = 0; i < n; ++i) {
@@ -92,14 +98,18 @@ TEST_P(preempt, those_who_compute_share_fairly) {
                 while (on.load(std::memory_order_relaxed)) turns[i].fetch_add(1, std::memory_order_relaxed);
             });
         }
-        // Four slices of 10 ms for each, however much of the CPUs others have.
-        while (std::clock() < began + std::clock_t{n} * 40 * CLOCKS_PER_SEC / 1000) mpg::sleep_for(20ms);
+        const auto have_all_begun = [&] { return std::all_of(turns.begin(), turns.end(), [](auto& t) { return t != 0; }); };
+        while (!have_all_begun()) mpg::sleep_for(1ms);
+        for (unsigned i = 0; i < n; ++i) got[i] = turns[i];
+        // Six slices of 10 ms for each, however much of the CPUs others have.
+        const std::clock_t began = std::clock(); // CPU time of the process
+        while (std::clock() < began + std::clock_t{n} * 60 * CLOCKS_PER_SEC / 1000) mpg::sleep_for(20ms);
+        for (unsigned i = 0; i < n; ++i) got[i] = turns[i] - got[i];
         on = false;
         ended.wait();
     });
-    auto [least, most] = std::minmax_element(turns.begin(), turns.end(),
-                                             [](auto& a, auto& b) { return a.load() < b.load(); });
-    EXPECT_GT(least->load() * 20, most->load()) << "least " << *least << ", most " << *most;
+    const auto [least, most] = std::minmax_element(got.begin(), got.end());
+    EXPECT_GT(*least * 20, *most) << "least " << *least << ", most " << *most;
 }
 
 void work_a_little() {
@@ -464,6 +474,177 @@ TEST_P(preempt, locks_and_conditions_of_the_language_hold) {
     EXPECT_EQ(taken, long{pairs} * each * (each + 1) / 2);
 }
 
+// Who has computed for about a slice goes into a system call at the moment at which it is to be frozen.
+// $MPG_TEST_CALLS: so many, instead of some.
+TEST_P(preempt, no_system_call_is_interrupted) {
+    const char* given = std::getenv("MPG_TEST_CALLS");
+    const unsigned enough_calls = given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : 120;
+    std::atomic<unsigned> calls{0}, interrupted{0};
+    std::atomic<bool> on{true};
+    mpg::options o; // the default, unless the kernel's tick is too coarse for that
+    o.preempt_after = std::max(o.preempt_after, 2 * std::chrono::nanoseconds(mpg::sched::cpu_alarm::tick()));
+    const auto seed = mpg::test::seed();
+    const auto stats = run(o, [&] {
+        mpg::wait_group ended;
+        for (unsigned i = 0; i < 3 * procs(); ++i) {
+            ended.go([&, i] {
+                std::minstd_rand random(static_cast<unsigned>(seed) + i);
+                while (on) {
+                    const auto least = o.preempt_after * (random() % 96) / 64;
+                    for (const auto begin = thread_cpu(); thread_cpu() - begin < least;)
+                        for (int k = 0; k < 200; ++k) asm volatile("" ::: "memory");
+                    ::timespec some{0, 100'000};
+                    const bool sleeps = random() % 2 == 0;
+                    if ((sleeps ? ::nanosleep(&some, nullptr) : ::poll(nullptr, 0, 1)) != 0) ++interrupted;
+                    ++calls;
+                }
+            });
+        }
+        const auto enough = [&] { return calls > enough_calls && mpg::runtime::current()->stats().preemptions > 10; };
+        while (!enough()) mpg::sleep_for(20ms);
+        on = false;
+        ended.wait();
+        return mpg::runtime::current()->stats();
+    });
+    EXPECT_EQ(interrupted, 0u) << "of " << calls << " calls, beside " << stats.preemptions << " preemptions";
+    std::cout << calls << " calls, " << stats.preemptions << " preemptions" << std::endl;
+}
+
+TEST(preempt_two_runtimes, each_ends_its_own_slices) {
+    std::atomic<int> have_seen_it{0};
+    const auto hogs = [&] {
+        mpg::options o;
+        o.procs = 1;
+        mpg::run(o, [&] {
+            std::atomic<bool> on{true};
+            mpg::wait_group ended;
+            for (int i = 0; i < 3; ++i) ended.go([&] { spin(on); });
+            EXPECT_TRUE(mpg::test::eventually([] { return mpg::runtime::current()->stats().preemptions > 5; }));
+            ++have_seen_it;
+            while (have_seen_it != 2) mpg::sleep_for(5ms); // both until both have
+            on = false;
+            ended.wait();
+        });
+    };
+    std::thread one(hogs), other(hogs);
+    one.join();
+    other.join();
+}
+
+// The timer that asks a thread to freeze.
+
+std::atomic<int> alarms_that_came{0};    // at a thread that they were meant for
+std::atomic<int> alarms_gone_astray{0};
+thread_local int alarm_of_this_thread = 0; // its address is the value
+
+struct alarm_clock : ::testing::Test {
+    struct sigaction before {};
+    void SetUp() override {
+        alarms_that_came = alarms_gone_astray = 0;
+        struct sigaction ours {};
+        ours.sa_flags = SA_SIGINFO | SA_RESTART;
+        ours.sa_sigaction = [](int, ::siginfo_t* info, void*) {
+            const bool ours_to_have = info->si_code == SI_TIMER && info->si_value.sival_ptr == &alarm_of_this_thread;
+            ++(ours_to_have ? alarms_that_came : alarms_gone_astray);
+        };
+        ::sigemptyset(&ours.sa_mask);
+        ASSERT_EQ(::sigaction(SIGUSR1, &ours, &before), 0);
+    }
+    void TearDown() override {
+        ::sigaction(SIGUSR1, &before, nullptr);
+        EXPECT_EQ(alarms_gone_astray, 0);
+    }
+    static void compute_until_they_are(int n) {
+        EXPECT_TRUE(mpg::test::eventually([&] {
+            work_a_little();
+            return alarms_that_came >= n;
+        }));
+    }
+};
+
+/// A thread that says who it is, and then waits in a system call until it is told to go on.
+struct who_waits {
+    std::atomic<int> tid{0};
+    int* value = nullptr;
+    int pipe[2];
+    std::thread thread;
+    template <class F> explicit who_waits(F then) {
+        EXPECT_EQ(::pipe(pipe), 0);
+        thread = std::thread([this, then] {
+            value = &alarm_of_this_thread;
+            tid = ::gettid();
+            ::pollfd f{pipe[0], POLLIN, 0};
+            EXPECT_EQ(::poll(&f, 1, -1), 1) << std::strerror(errno);
+            then();
+        });
+        while (mpg::sched::thread_state(tid) != 'S') std::this_thread::yield();
+    }
+    void go_on() {
+        EXPECT_EQ(::write(pipe[1], "x", 1), 1);
+        thread.join();
+    }
+    ~who_waits() {
+        ::close(pipe[0]);
+        ::close(pipe[1]);
+    }
+};
+
+TEST_F(alarm_clock, comes_once_to_who_computes_and_does_not_wake_who_waits) {
+    mpg::sched::cpu_alarm alarm;
+    who_waits thread([] {
+        EXPECT_EQ(alarms_that_came, 0);
+        compute_until_they_are(1);
+    });
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(alarm.set(thread.tid, SIGUSR1, thread.value));
+    for (int i = 0; i < 100; ++i) work_a_little(); // another thread's clock goes
+    EXPECT_EQ(mpg::sched::thread_state(thread.tid), 'S');
+    thread.go_on();
+    EXPECT_EQ(alarms_that_came, 1);
+}
+
+TEST_F(alarm_clock, comes_however_often_it_is_set_meanwhile_and_again_when_it_has_come) {
+    mpg::sched::cpu_alarm alarm;
+    who_waits thread([] { compute_until_they_are(3); });
+    const int tid = thread.tid;
+    std::atomic<bool> on{true};
+    std::thread setter([&] { // far more often than there are ticks
+        while (on) alarm.set(tid, SIGUSR1, thread.value);
+    });
+    thread.go_on();
+    on = false;
+    setter.join();
+    EXPECT_GE(alarms_that_came, 3);
+}
+
+TEST_F(alarm_clock, of_a_thread_that_has_ended_is_none) {
+    mpg::sched::cpu_alarm set_before, never_set;
+    int tid = 0, *value = nullptr;
+    {
+        who_waits thread([] {});
+        tid = thread.tid;
+        value = thread.value;
+        EXPECT_TRUE(set_before.set(tid, SIGUSR1, value));
+        thread.go_on();
+    }
+    const auto gone = [&] { return mpg::sched::thread_state(tid) == 0; }; // a join does not say so much
+    ASSERT_TRUE(mpg::test::eventually(gone));
+    EXPECT_FALSE(set_before.set(tid, SIGUSR1, value));
+    EXPECT_FALSE(never_set.set(tid, SIGUSR1, value));
+}
+
+TEST_F(alarm_clock, of_a_forked_child_is_none_and_its_parent_keeps_its_own) {
+    mpg::sched::cpu_alarm alarm;
+    who_waits thread([] { compute_until_they_are(1); });
+    EXPECT_TRUE(alarm.set(thread.tid, SIGUSR1, thread.value));
+    const ::pid_t child = ::fork();
+    if (child == 0) ::_exit(alarm.set(thread.tid, SIGUSR1, thread.value) ? 1 : 0);
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    thread.go_on();
+    EXPECT_EQ(alarms_that_came, 1);
+}
+
 // Where a task may stand when it is frozen: it and another that needs the same thing both get on.
 
 /// Runs f(on) in more tasks than there are Ps, at slices of 200 us, until each has been frozen in it a few times.
@@ -482,6 +663,50 @@ template <class F> void frozen_within(unsigned procs, F f) {
         return mpg::runtime::current()->stats();
     });
     EXPECT_GT(stats.preemptions, 50u);
+}
+
+// Who is frozen may hold malloc's lock: so nobody may be frozen while the monitor allocates, which would then wait for somebody
+// whom only it can get on. Here its allocations take long.
+
+std::atomic<mpg::sched::runtime_state*> watched{nullptr};
+std::atomic<int> watched_allocations{0}, frozen_meanwhile{0};
+
+void look_at_allocation() noexcept {
+    mpg::sched::runtime_state* rt = watched.load();
+    if (!rt || mpg::sched::this_machine() || !::pthread_equal(::pthread_self(), rt->monitor_thread)) return;
+    ++watched_allocations;
+    const auto end = clock_type::now() + 3ms;
+    do {
+        if (rt->frozen_count.load() != 0) {
+            ++frozen_meanwhile;
+            return;
+        }
+    } while (clock_type::now() < end);
+}
+
+TEST_P(preempt, nobody_is_frozen_while_the_monitor_allocates) {
+    watched_allocations = frozen_meanwhile = 0;
+    mpg::options o;
+    o.preempt_after = 200us;
+    for (int i = 0; i < 10; ++i) {
+        run(o, [&] {
+            std::atomic<bool> on{true};
+            watched = mpg::sched::this_machine()->rt;
+            mpg::wait_group ended;
+            for (unsigned k = 0; k < 2 * procs(); ++k) {
+                ended.go([&, k] {
+                    if (k % 2 == 0) ::usleep(300); // loses its P, and then computes without
+                    spin(on);
+                });
+            }
+            EXPECT_TRUE(mpg::test::eventually([] { return mpg::runtime::current()->stats().preemptions > 20; }));
+            watched = nullptr;
+            on = false;
+            ended.wait();
+        });
+    }
+    EXPECT_GT(watched_allocations, 0);
+    EXPECT_EQ(frozen_meanwhile, 0) << "in " << watched_allocations << " allocations";
 }
 
 // A machine that is asked to give its P to a frozen one, and cannot: who was to get the P must not wait for that one alone.
@@ -618,6 +843,148 @@ TEST_P(preempt, inside_printf) {
     std::fclose(file);
 }
 
+// What a machine has asked of the kernel goes on while it is frozen: others look for what comes of it.
+TEST_P(preempt, what_a_frozen_machine_waits_for_comes) {
+    run([&] {
+        auto listener = mpg::net::tcp_listener::bind("127.0.0.1:0").value();
+        const std::string at = listener.local_endpoint().to_string();
+        constexpr int connections = 8;
+        std::atomic<bool> on{true};
+        std::atomic<int> heard{0};
+        mpg::wait_group ended, connected;
+        connected.add(connections);
+        for (int i = 0; i < connections; ++i) {
+            ended.go([&] {
+                auto stream = mpg::net::tcp_stream::connect(at).value();
+                connected.done();
+                for (int k = 0; k < 3; ++k) {
+                    std::byte b{};
+                    if (stream.read({&b, 1}).value() == 1) ++heard;
+                }
+            });
+        }
+        std::vector<mpg::net::tcp_stream> peers;
+        for (int i = 0; i < connections; ++i) peers.push_back(listener.accept().value());
+        connected.wait();
+        for (unsigned i = 0; i < 3 * procs(); ++i) ended.go([&] { spin(on); });
+        mpg::runtime& rt = *mpg::runtime::current();
+        EXPECT_TRUE(mpg::test::eventually([&] { return rt.stats().tasks_frozen >= procs(); }));
+        std::thread elsewhere([&] {
+            for (int k = 1; k <= 3; ++k) {
+                for (auto& peer : peers) EXPECT_EQ(::send(peer.native_handle(), "x", 1, 0), 1);
+                EXPECT_TRUE(mpg::test::eventually([&] { return heard >= k * connections; })); // beside the hogs
+            }
+        });
+        while (heard < 3 * connections) mpg::sleep_for(5ms);
+        on = false;
+        ended.wait();
+        elsewhere.join();
+    });
+}
+
+// ---- what the program does with signals
+
+TEST_P(preempt, who_blocks_the_signal_holds_up_nobody_but_its_p) {
+    ::sigset_t all;
+    ::sigfillset(&all);
+    std::atomic<bool> on{true}, others_on{true};
+    mpg::options o;
+    o.preempt_after = 2ms;
+    o.procs = procs() + 1;
+    mpg::run(o, [&] {
+        mpg::runtime& rt = *mpg::runtime::current();
+        std::atomic<bool> blocked{false};
+        mpg::wait_group ended;
+        ended.go([&] {
+            ::sigset_t before;
+            ::pthread_sigmask(SIG_SETMASK, &all, &before);
+            blocked = true;
+            spin(on); // on one thread: nobody may take it away
+            ::sigset_t now;
+            ::pthread_sigmask(SIG_SETMASK, &before, &now);
+            EXPECT_EQ(::sigismember(&now, SIGURG), 1);
+        });
+        while (!blocked) mpg::yield();
+        for (unsigned i = 0; i < 3 * procs(); ++i) {
+            ended.go([&, i] {
+                if (i == 0) ::usleep(1000); // its P is taken: for that, too, a thread is needed
+                spin(others_on);
+            });
+        }
+        for (int i = 0; i < 5; ++i) {
+            const auto before = rt.stats().preemptions;
+            EXPECT_TRUE(mpg::test::eventually([&] { return rt.stats().preemptions > before + 5; }));
+        }
+        on = false;
+        others_on = false;
+        ended.wait();
+    });
+}
+
+/// The program's own handler, which is there before the first runtime: the library looks once who was.
+std::atomic<int> urgent{0};
+const bool has_own_handler = [] {
+    struct sigaction mine {};
+    mine.sa_flags = SA_SIGINFO | SA_RESTART;
+    mine.sa_sigaction = [](int, ::siginfo_t* info, void*) { urgent += info->si_code == SI_QUEUE ? info->si_value.sival_int : 1000; };
+    return ::sigaction(SIGURG, &mine, nullptr) == 0;
+}();
+
+TEST(preempt_and_signals, a_handler_of_the_program_gets_what_is_meant_for_it) {
+    ASSERT_TRUE(has_own_handler);
+    urgent = 0;
+    mpg::options o;
+    o.procs = 2;
+    o.preempt_after = 500us;
+    mpg::run(o, [] {
+        std::atomic<bool> on{true};
+        mpg::wait_group ended;
+        for (int i = 0; i < 6; ++i) ended.go([&] { spin(on); });
+        for (int i = 0; i < 20; ++i) {
+            const int before = urgent;
+            ::sigval one{};
+            one.sival_int = 1;
+            EXPECT_EQ(::sigqueue(::getpid(), SIGURG, one), 0);
+            EXPECT_TRUE(mpg::test::eventually([&] { return urgent != before; }));
+        }
+        EXPECT_TRUE(mpg::test::eventually([] { return mpg::runtime::current()->stats().preemptions > 20; }));
+        on = false;
+        ended.wait();
+    });
+    EXPECT_EQ(urgent, 20); // and nothing of what is ours
+}
+
+TEST(preempt_and_signals, the_callers_mask_stack_and_handlers_stay_as_they_are) {
+    std::vector<char> room(64 << 10);
+    ::stack_t mine{}, stack{}, old_stack{};
+    mine.ss_sp = room.data();
+    mine.ss_size = room.size();
+    ASSERT_EQ(::sigaltstack(&mine, &old_stack), 0);
+    ::sigset_t some, mask, old_mask;
+    ::sigemptyset(&some);
+    ::sigaddset(&some, SIGUSR2);
+    ::pthread_sigmask(SIG_SETMASK, &some, &old_mask);
+    struct sigaction handlers[65] {};
+    for (int s = 1; s < 65; ++s)
+        if (s != SIGURG && s != SIGSEGV && s != SIGBUS) ::sigaction(s, nullptr, &handlers[s]); // these are ours from the first runtime on
+    mpg::run([] {
+        for (int i = 0; i < 10; ++i) mpg::yield();
+    });
+    EXPECT_EQ(::sigaltstack(nullptr, &stack), 0);
+    EXPECT_EQ(stack.ss_sp, mine.ss_sp);
+    EXPECT_EQ(stack.ss_size, mine.ss_size);
+    EXPECT_EQ(stack.ss_flags, 0);
+    ::pthread_sigmask(SIG_SETMASK, &old_mask, &mask);
+    for (int s = 1; s < 65; ++s) {
+        EXPECT_EQ(::sigismember(&mask, s), ::sigismember(&some, s)) << s;
+        struct sigaction now {};
+        if (s != SIGURG && s != SIGSEGV && s != SIGBUS && ::sigaction(s, nullptr, &now) == 0) {
+            EXPECT_EQ(now.sa_handler, handlers[s].sa_handler) << s;
+        }
+    }
+    ASSERT_EQ(::sigaltstack(&old_stack, nullptr), 0);
+}
+
 TEST(preempt_off, is_said) {
     mpg::options o;
     o.preempt_after = 0ms;
@@ -626,3 +993,13 @@ TEST(preempt_off, is_said) {
 }
 
 } // namespace
+
+// What the library calls to make a machine.
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+    look_at_allocation();
+    try {
+        return ::operator new(bytes);
+    } catch (...) {
+        return nullptr;
+    }
+}

@@ -218,16 +218,24 @@ struct computing {
 };
 
 struct promise {
+    struct {
+        mpg::base::atomic<std::uint32_t> freezing{0}, frozen_count{0};
+    } rt;
     computing m, relief;
     mpg::base::atomic<std::uint32_t> tick{0}; // of m's P; m's own
     std::uint32_t relief_for = 0;             // the tick for which it was promised
     int put_back = 0;
+    bool frozen = false, may_allocate = false;
 
     promise() { m.relief_tick.store(1, std::memory_order_relaxed); } // of a promise that is long kept
 
     /// m's handler. True: m has given its P away.
     bool signal_comes() {
+        mpg::sched::begins_to_freeze(rt);
         computing* r = mpg::sched::take_relief(m, tick.load(std::memory_order_relaxed));
+        frozen = r != nullptr;
+        if (frozen) rt.frozen_count.fetch_add(1, std::memory_order_seq_cst); // as push_frozen does, and nobody thaws it
+        mpg::sched::ends_to_freeze(rt);
         if (!r) return false;
         require(r == &relief, "it is the one that was promised");
         require(relief_for == tick.load(std::memory_order_relaxed), "a promise holds for one tick");
@@ -245,6 +253,15 @@ struct promise {
         relief_for = seen;
         mpg::sched::promise_relief(m, &relief, seen);
         for (int i = 0; i < looks; ++i) look();
+        if (!mpg::sched::relief_promised(m)) may_allocate = mpg::sched::none_frozen(rt);
+    }
+    /// The monitor takes the promise back because it wants to allocate.
+    void withdraws() {
+        const std::uint32_t seen = tick.load(std::memory_order_relaxed);
+        relief_for = seen;
+        mpg::sched::promise_relief(m, &relief, seen);
+        if (mpg::sched::withdraw_relief(m)) ++put_back;
+        may_allocate = mpg::sched::none_frozen(rt);
     }
     void look() {
         if (!mpg::sched::relief_promised(m)) return;
@@ -271,17 +288,31 @@ void promised(program& p) {
             s->look();
             require(s->put_back == 1, "what is promised can be withdrawn");
         }
+        require(!(s->frozen && s->may_allocate), "who is frozen is seen");
         require(s->relief.given == (s->put_back == 1 ? -1 : 1), "the relief has the P, or is put back, and not both");
     });
 }
 
+// Nothing is allocated while somebody is frozen, or about to be.
+void wants_to_allocate(program& p) {
+    auto s = std::make_shared<promise>();
+    p.thread([=] {
+        if (!s->signal_comes()) s->signal_comes();
+    });
+    p.thread([=] { s->withdraws(); });
+    p.finally([=] { require(s->frozen != (s->put_back == 1) && !(s->frozen && s->may_allocate), "who is frozen is seen"); });
+}
+
 TEST(model_relief, has_the_p_or_is_put_back) { expect_holds(promised); }
+TEST(model_relief, who_is_frozen_is_seen) { expect_holds(wants_to_allocate); }
 
 TEST(model_relief, mutants_are_found) {
-    expect_survivors("sched/relief.hpp", {promised},
+    expect_survivors("sched/relief.hpp", {promised, wants_to_allocate},
                      {
                          // Nothing behind it waits for it: the promise is made a little later.
                          "promise_relief: store release, late",
+                         // It counts as about to freeze for a little longer.
+                         "ends_to_freeze: rmw release, after the next fence",
                      });
 }
 

@@ -59,8 +59,9 @@ template <class Runtime, class Processor> bool leave_bare(Runtime& rt, Processor
     return true;
 }
 
-/// Wakes one idle P unless somebody searches. After the fence of a publisher.
-template <class Runtime> MPG_NOINLINE void wake_one(Runtime& rt) noexcept {
+/// Wakes one idle P unless somebody searches. After the fence of a publisher. may_start: a bare one, too, for which a thread may
+/// have to be made.
+template <class Runtime> MPG_NOINLINE void wake_one(Runtime& rt, bool may_start = true) noexcept {
     std::uint32_t none = 0;
     if (!rt.searching.compare_exchange_strong(none, 1, std::memory_order_seq_cst)) return;
     decltype(rt.idle_list) p;
@@ -68,13 +69,13 @@ template <class Runtime> MPG_NOINLINE void wake_one(Runtime& rt) noexcept {
     {
         std::lock_guard hold(rt.idle_lock);
         p = rt.idle_list;
+        if (!may_start)
+            while (p && p->m.load(std::memory_order_relaxed) == nullptr) p = p->next_idle;
         if (p) {
-            rt.idle_list = p->next_idle;
-            p->idle = false;
-            rt.idle_count.fetch_sub(1, std::memory_order_seq_cst);
+            unlink_idle(rt, *p);
             bare = p->m.load(std::memory_order_relaxed) == nullptr;
         } else {
-            // All Ps are busy: they look before they sleep. Still under the lock: once a P has gone on the
+            // All other Ps are busy: they look before they sleep. Still under the lock: once a P has gone on the
             // list and looked, no publisher may take us for a searcher and leave its work to us, who do not
             // look.
             rt.searching.fetch_sub(1, std::memory_order_seq_cst);

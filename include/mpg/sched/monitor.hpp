@@ -73,7 +73,8 @@ class monitor {
 
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
-    static constexpr base::nanos spare_arrives = 200'000, stuck_after = 1'000'000;
+    static constexpr base::nanos spare_arrives = 200'000, stuck_after = 1'000'000,
+                                 old_promise = 200'000'000;
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
 
     /// What was seen of a P.
@@ -116,9 +117,34 @@ class monitor {
         found |= look_at_surplus(now);
         if (rt_.idle_count.load(std::memory_order_seq_cst) != 0 && rt_.searching.load(std::memory_order_seq_cst) == 0 &&
             (rt_.frozen_count.load(std::memory_order_relaxed) != 0 || held_up_))
-            wake_one(rt_);
+            wake_idle();
         held_up_ = false;
         return found;
+    }
+
+    /// A P that sleeps is woken; a bare one goes to a frozen task, or to a machine, for which a thread may have to be made.
+    void wake_idle() noexcept {
+        for (auto& p : rt_.ps) {
+            if (p->m.load(std::memory_order_relaxed)) continue;
+            machine* f = reserve_frozen(rt_);
+            if (!f) break;
+            if (!leave_bare(rt_, *p)) {
+                give_back(f);
+                continue;
+            }
+            bump(p->tick);
+            bump(p->slices);
+            hand_over(*p, f);
+            return;
+        }
+        wake_one(rt_, none_freezes());
+    }
+
+    /// Is no task frozen, and will none be until the next one is asked? Only then anything may be allocated here.
+    bool none_freezes() noexcept {
+        if (!asked_.empty()) return false;
+        for (const lost& l : lost_) withdraw_relief(*l.m); // they are asked again
+        return none_frozen(rt_);
     }
 
     /// Does anybody wait for p to switch?
@@ -222,11 +248,15 @@ class monitor {
 
     bool retake_from(processor& p, machine& m, std::uint32_t tick, bool ordinary, const sight& s, base::nanos now) {
         if (!rt_.retaking) return false;
-        // Who gets it? Nothing is allocated while tasks are frozen.
+        // Who gets it?
         machine* next = nullptr;
         if (!ordinary) next = reserve_frozen(rt_);
         if (!next) next = take_spare(rt_);
         if (!next && rt_.frozen_count.load(std::memory_order_relaxed) != 0) next = reserve_frozen(rt_);
+        if (!next && !none_freezes()) {
+            next = withdraw_old(now);
+            if (!next) return not_yet(now);
+        }
         if (!next) {
             const int refused = ensure_spare(rt_);
             if (refused == EUSERS && now - s.since >= most()) // it lasts
@@ -286,18 +316,19 @@ class monitor {
         machine* relief = nullptr;
         if (frozen != 0 && (!ordinary || (full && !awaited(p, now) && ++s.turns % 8 != 0))) relief = reserve_frozen(rt_);
         if (!relief) relief = take_spare(rt_);
-        if (!relief && frozen == 0) {
+        if (!relief && frozen == 0 && none_freezes()) {
             if (const int refused = ensure_spare(rt_)) return no_thread(refused, now);
             relief = take_spare(rt_);
         }
         // A frozen one would not look who waits; but a spare one may never come.
         if (!relief && awaited(p, now) && now - s.since < 3 * rt_.slice) return not_yet(now);
         if (!relief) relief = reserve_frozen(rt_);
+        if (!relief) relief = withdraw_old(now);
         if (!relief) return not_yet(now);
         if (capped)
             for (auto& q : rt_.ps) q->attention.fetch_or(attention::capped, std::memory_order_relaxed);
         promise_relief(m, relief, tick);
-        asked_.push_back(&m);
+        asked_.push_back({&m, now});
         signal(m);
         froze_ = true;
         return false;
@@ -310,6 +341,13 @@ class monitor {
         ::syscall(SYS_tgkill, ::getpid(), tid, preempt_signal);
         return how::by_tgkill;
     }
+    /// The relief of somebody who does not come to be frozen: its task blocks the signal, say. Null: there is none.
+    machine* withdraw_old(base::nanos now) noexcept {
+        for (const asked& a : asked_)
+            if (now - a.since >= old_promise)
+                if (machine* relief = withdraw_relief(*a.m)) return relief;
+        return nullptr;
+    }
     void give_back(machine* m) noexcept {
         if (!m->frozen) return put_spare(rt_, m);
         m->reserved = false;
@@ -320,7 +358,8 @@ class monitor {
     /// Machines that have lost their P and now compute without, and reliefs that were not needed.
     bool look_at_surplus(base::nanos now) {
         bool found = false;
-        std::erase_if(asked_, [&](machine* m) {
+        std::erase_if(asked_, [&](const asked& a) {
+            machine* const m = a.m;
             if (!relief_promised(*m)) return true;
             processor* p = nullptr;
             for (auto& q : rt_.ps)
@@ -334,13 +373,17 @@ class monitor {
         std::size_t looked = 0;
         std::erase_if(lost_, [&](lost& l) {
             const retake r = l.m->retaken.load(std::memory_order_relaxed);
-            if (r != retake::taken && r != retake::surplus) return true;
+            if (r != retake::taken && r != retake::surplus) {
+                if (l.m->relief.load(std::memory_order_relaxed) == l.m) withdraw_relief(*l.m);
+                return true;
+            }
             if (r == retake::taken && !l.stalled) l.stalled = stalls_.blocks(*l.m, l.since, now, next_);
             if (rt_.slice == 0 || ++looked > 16) return false;
             const int tid = l.m->tid.load(std::memory_order_relaxed);
             const base::nanos limit = std::min<base::nanos>(rt_.slice, 2'000'000), used = cpu_time(tid) - l.cpu;
             if (used < limit || !thread_runs(tid)) return false;
             l.cpu += used - limit * 7 / 8; // once more when it has gone on a little: the signal may have met it in the runtime
+            if (!relief_promised(*l.m)) promise_relief(*l.m, l.m, no_p);
             signal(*l.m);
             found = true;
             return false;
@@ -355,6 +398,10 @@ class monitor {
         base::nanos since; // its thread waits
         bool stalled;
     };
+    struct asked {
+        machine* m;
+        base::nanos since;
+    };
     void note_lost(const lost& l) noexcept {
         if (lost_.size() < lost_.capacity()) lost_.push_back(l); // nothing is allocated; who is not noted is not frozen
     }
@@ -363,13 +410,13 @@ class monitor {
     stall_watch stalls_;
     std::vector<sight> seen_;
     std::vector<lost> lost_;
-    std::vector<machine*> asked_;
+    std::vector<asked> asked_;
     base::nanos next_ = base::never; // when the next look is due for what this one has seen
     bool froze_ = false;             // this look has asked one to freeze
     bool held_up_ = false;           // a P stands, and work waits
     bool warned_ = false;
     const base::nanos tick_ = cpu_alarm::tick();
+    const bool timed_ = tick_ > 0 && rt_.slice >= 2 * tick_; // signals come from timers
 };
 
 } // namespace mpg::sched
-    const bool timed_ = tick_ > 0 && rt_.slice >= 2 * tick_; // signals come from timers

@@ -9,7 +9,7 @@
 //
 // Who may be frozen. A thread that interrupts itself knows where it stands: not with in_runtime != 0 (it may be using
 // its P) and not with a spinlock held (others spin for it). Else it is in user code, or in a part of the library that
-// uses neither; there it may stay for as long as it takes.
+// uses neither; there it may stay for as long as it takes. And only when the monitor has promised a relief (relief.hpp).
 //
 // The frozen queue. A frozen machine is on rt.frozen_first..., FIFO, guarded by frozen_lock; who unlinks it owns it and
 // must give it a P, or put it back. It is linked before its P is given away, so that it may be picked before it waits;
@@ -25,8 +25,8 @@
 // queue) until it waits, and then parks. If it computes instead, it is frozen like a hog, with no P to give.
 //
 // What if a frozen task holds a lock of malloc that a scheduler needs? The monitor sees a machine that sleeps inside the
-// runtime while tasks are frozen, and lets all of them go on, as surplus. It allocates nothing itself while tasks are
-// frozen: the spare machine that the next freeze needs is made by the machine that the last one has brought in.
+// runtime while tasks are frozen, and lets all of them go on, as surplus. It allocates nothing itself while a task is frozen, or
+// asked to be: the spare machine that the next freeze needs is made by the machine that the last one has brought in.
 #pragma once
 
 #include <mpg/sched/relief.hpp>
@@ -160,15 +160,23 @@ inline void stand_still(machine& m, task& t, const void* context) noexcept {
     m.frozen_at.store(context, std::memory_order_relaxed);
 }
 
+/// For which a surplus machine is asked, instead of the tick of a P.
+inline constexpr std::uint32_t no_p = 0xffff'ffff;
+
 /// In the signal handler.
 inline void freeze_here(machine& m, const void* context) noexcept {
     if (*base::spinlocks_held() != 0 || m.in_runtime.load(std::memory_order_relaxed) != 0 || !m.cur) return;
     runtime_state& rt = *m.rt;
     enter_runtime(m);
     task* t = m.cur;
+    const auto goes_on = [&] {
+        ends_to_freeze(rt);
+        leave_runtime(m);
+    };
+    begins_to_freeze(rt);
     if (processor* p = m.p) {
         machine* relief = take_relief(m, p->tick.load(std::memory_order_relaxed));
-        if (!relief) return leave_runtime(m);
+        if (!relief || relief == &m) return goes_on(); // itself: it has been surplus until now
         probe::preempt(*t, *p);
         ++p->freezes;
         if (p->trusted == t) p->betrayed = p->freezes;
@@ -179,15 +187,17 @@ inline void freeze_here(machine& m, const void* context) noexcept {
         p->last_thaw = base::now(); // the others have a slice before the next frozen one
         m.p = nullptr;
         push_frozen(rt, &m);
+        ends_to_freeze(rt);
         hand_over(*p, relief);
-    } else if (m.retaken.load(std::memory_order_relaxed) == retake::surplus) {
+    } else if (m.retaken.load(std::memory_order_relaxed) == retake::surplus && take_relief(m, no_p)) {
         stand_still(m, *t, context);
         m.retaken.store(retake::no, std::memory_order_relaxed);
         push_frozen(rt, &m);
+        ends_to_freeze(rt);
         no_longer_blocking(rt);
         wake_monitor(rt); // all Ps may be idle by now: it wakes one, which a handler cannot (that may start a thread)
     } else {
-        return leave_runtime(m); // in blocking()
+        return goes_on(); // in blocking(), or not asked
     }
     rt.preemptions.fetch_add(1, std::memory_order_relaxed);
     m.thaw.wait();

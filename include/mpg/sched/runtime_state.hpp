@@ -86,6 +86,7 @@ struct runtime_state {
     machine* spare = nullptr; // parked, without a P
     std::size_t thread_count = 0, spare_count = 0;
     std::size_t spares_to_be = 0; // threads that start, and will be spare
+    base::spinlock births_lock;   // held, before machines_lock, while a thread is made, which may last
     base::atomic<std::uint32_t> blocking_count{0}; // tasks in blocking(), or on the way
 
     // Records.
@@ -103,6 +104,7 @@ struct runtime_state {
 
     // Frozen machines, oldest first, and the monitor; see preempt.hpp and monitor.hpp.
     alignas(base::cache_line) base::atomic<std::uint32_t> frozen_count{0}; // written under frozen_lock
+    base::atomic<std::uint32_t> freezing{0}; // handlers that may be about to freeze their threads; see relief.hpp
     std::uint32_t frozen_most = 0;      // beyond: no fresh tasks are started; constant after the start
     base::spinlock frozen_lock;         // guards the list
     machine* frozen_first = nullptr;

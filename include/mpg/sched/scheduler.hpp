@@ -74,6 +74,9 @@ inline void* machine_main(void* arg) {
     fiber::begin_scheduler(m->g0, bottom, bytes);
     machine_loop(m);
     fiber::end_scheduler(m->g0);
+    ::sigemptyset(&mask);
+    ::sigaddset(&mask, preempt_signal); // one that comes late is not for the program's handler
+    ::pthread_sigmask(SIG_BLOCK, &mask, nullptr);
     remove_signal_stack(*m);
     set_this_machine(nullptr);
     return nullptr;
@@ -84,16 +87,19 @@ inline int start_thread(runtime_state& rt, machine* m) noexcept {
     ::pthread_attr_t attr;
     ::pthread_attr_init(&attr);
     ::pthread_attr_setstacksize(&attr, base::asan || base::tsan ? 2 << 20 : 256 << 10);
-    // Held until the thread is on the list: a stop must see every thread that exists.
-    rt.machines_lock.lock();
+    // Until the thread is on the list: a stop must see every thread that exists. Not machines_lock, which the monitor needs: to
+    // make a thread takes locks of the C library, which a frozen task may hold.
+    std::lock_guard birth(rt.births_lock);
     int rc = ::pthread_create(&m->thread, &attr, machine_main, m);
-    if (rc == 0) {
-        m->next_all = rt.machines;
-        rt.machines = m;
-    } else {
-        --rt.thread_count;
+    {
+        std::lock_guard hold(rt.machines_lock);
+        if (rc == 0) {
+            m->next_all = rt.machines;
+            rt.machines = m;
+        } else {
+            --rt.thread_count;
+        }
     }
-    rt.machines_lock.unlock();
     ::pthread_attr_destroy(&attr);
     return rc;
 }

@@ -138,6 +138,7 @@ inline void stop_runtime(runtime_state& rt) {
     // Every machine is parked, or about to park; none will be started any more.
     machine* all;
     {
+        std::lock_guard births(rt.births_lock);
         std::lock_guard hold(rt.machines_lock);
         all = rt.machines;
     }
