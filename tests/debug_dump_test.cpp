@@ -1,4 +1,5 @@
 // debug::dump_tasks: what it says of tasks that wait, run, block, and end meanwhile.
+// ctest: lines
 #include "support.hpp"
 
 #include <mpg/debug.hpp>

@@ -1,5 +1,6 @@
 // What the system can refuse: out of descriptors, memory or ports, interrupted calls, short transfers, resets at each
 // byte. Nothing leaks (the fixture looks), nothing hangs, and a server goes on.
+// ctest: own-macros
 #define MPG_IO_SYSCALLS "faults.hpp"
 #include "http_support.hpp"
 

@@ -1,6 +1,7 @@
 // The program examples/health_server, in a child process: its options, its answers, its signals, its exit
 // status.
 //
+// ctest: own-macros
 // ctest: label:concurrent
 // ctest: needs:prometheus prometheus
 #include "http_support.hpp"

@@ -1,4 +1,5 @@
 // tools/mpg-trace, against live processes.
+// ctest: lines
 // ctest: mpg-trace
 // ctest: needs:setpriv util-linux
 // ctest: needs:unshare util-linux

@@ -1,4 +1,5 @@
 // TLS between two of our own: handshakes, data, ends, cancellation, certificates, sessions.
+// ctest: own-macros
 // ctest: tls
 // ctest: label:concurrent
 #define MPG_IO_SYSCALLS "faults.hpp"

@@ -1,0 +1,4 @@
+// Parsed once for all tests; no test includes it itself.
+#include "support.hpp"
+
+#include <mpg/mpg.hpp>
