@@ -1,4 +1,5 @@
 // debug::handlers: what the pages give, as the real tools read them.
+// ctest: lines
 // ctest: needs:go golang-go
 // ctest: needs:promtool prometheus
 // ctest: needs:dot graphviz

@@ -1,4 +1,5 @@
 // debug::leaks, debug::dump_on.
+// ctest: lines
 #include "support.hpp"
 
 #include <mpg/debug.hpp>

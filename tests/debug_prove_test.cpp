@@ -1,4 +1,5 @@
 // debug::prove_stuck: who waits for ever, and above all who does not.
+// ctest: lines
 #include "support.hpp"
 
 #include <mpg/debug.hpp>

@@ -1,4 +1,5 @@
 // The flight recorder, and the notes of the USDT probes.
+// ctest: lines
 // ctest: needs:go golang-go
 // ctest: needs:python3 python3
 // ctest: needs:readelf binutils

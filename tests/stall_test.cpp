@@ -1,5 +1,6 @@
 // Tasks that hold up others are found, counted, and told to on_stall; and how long runnable tasks wait is measured.
 //
+// ctest: lines
 // ctest: no-tsan  signals reach a thread that computes only at its next system call there
 #include "support.hpp"
 

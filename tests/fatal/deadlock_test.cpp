@@ -1,4 +1,5 @@
 // Deadlock detection: what it reports, and what it leaves alone. Each case in a child process.
+// ctest: lines
 #include "support.hpp"
 
 #include <mpg/chan.hpp>

@@ -1,5 +1,6 @@
 // A task that overruns its stack: who it was is said, and the process dies of the signal.
 //
+// ctest: lines
 // ctest: no-asan AddressSanitizer reports the fault itself
 // ctest: no-tsan ThreadSanitizer does, too
 #include "support.hpp"
