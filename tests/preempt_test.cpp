@@ -1,5 +1,6 @@
 // Tasks that compute or block without telling anybody: the others go on.
 //
+// ctest: serial  it counts slices, which the kernel makes longer for all when others want its CPUs
 // ctest: no-asan  preemption is off under sanitizers; held_up_test.cpp has what must work there too
 // ctest: no-tsan  the same
 #include "support.hpp"
