@@ -9,7 +9,7 @@
 #include <mpg/base/random.hpp>
 #include <mpg/debug/own_stack.hpp>
 #include <mpg/debug/profile.hpp>
-#include <mpg/sched/switch.hpp>
+#include <mpg/sched/park.hpp>
 
 #include <algorithm>
 #include <chrono>

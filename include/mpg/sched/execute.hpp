@@ -2,7 +2,7 @@
 #pragma once
 
 #include <mpg/sched/preempt.hpp>
-#include <mpg/sched/switch.hpp>
+#include <mpg/sched/task_entry.hpp>
 
 namespace mpg::sched {
 

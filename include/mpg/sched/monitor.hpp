@@ -11,7 +11,7 @@
 // the kernel or a filter refuses that, the monitor looks whether the thread has been off its CPU since it stored `asking`:
 // it has then gone through the kernel's own barriers, and so much for both.
 //
-// What the kernel tells of a thread: thread_sight.hpp; how one is asked to freeze: relief.hpp, cpu_alarm.hpp; what counts as a
+// What the kernel tells of a thread: thread_sight.hpp; who is asked to freeze, and how: freeze_requests.hpp; what counts as a
 // stall: stall_watch.hpp; how all of it begins and ends: start_monitor.hpp.
 //
 // When it looks. 20 us after a look that has found something, then twice as long each time, up to 10 ms (or
@@ -20,7 +20,7 @@
 // sleeps it gives the pages of stacks back that are not in use.
 #pragma once
 
-#include <mpg/sched/relief.hpp>
+#include <mpg/sched/freeze_requests.hpp>
 #include <mpg/sched/scheduler.hpp>
 #include <mpg/sched/stall_watch.hpp>
 #include <mpg/sched/thread_sight.hpp>
@@ -36,10 +36,7 @@ namespace mpg::sched {
 
 class monitor {
   public:
-    explicit monitor(runtime_state& rt) : rt_(rt), stalls_(rt), seen_(rt.ps.size()) {
-        lost_.reserve(std::min<std::size_t>(rt.opts.max_threads, 10'000)); // nothing is allocated later on
-        asked_.reserve(rt.ps.size() * 2);
-    }
+    explicit monitor(runtime_state& rt) : rt_(rt), stalls_(rt), seen_(rt.ps.size()), requests_(rt, stalls_) {}
 
     void run() {
         ::prctl(PR_SET_TIMERSLACK, 1000ul); // 50 us would more than double the short sleeps
@@ -47,7 +44,7 @@ class monitor {
         while (!rt_.monitor_ends.load(std::memory_order_acquire)) {
             base::nanos now = base::now();
             const bool idle = rt_.idle_count.load(std::memory_order_seq_cst) == rt_.ps.size() &&
-                              rt_.frozen_count.load(std::memory_order_relaxed) == 0 && asked_.empty();
+                              rt_.frozen_count.load(std::memory_order_relaxed) == 0 && requests_.empty();
             if (idle) {
                 if (idle_since == 0) idle_since = now;
                 check_deadlock(rt_);
@@ -73,8 +70,7 @@ class monitor {
 
   private:
     static constexpr base::nanos least = 20'000, deep_after = 50'000'000, look_again = 1'000'000'000, hand_over_slice = 5'000'000;
-    static constexpr base::nanos spare_arrives = 200'000, stuck_after = 1'000'000,
-                                 old_promise = 200'000'000;
+    static constexpr base::nanos spare_arrives = 200'000, stuck_after = 1'000'000;
     static constexpr std::size_t kept_stacks = 256; // beside those that the Ps keep
 
     /// What was seen of a P.
@@ -93,10 +89,6 @@ class monitor {
         return rt_.slice == 0 ? 10'000'000 : std::clamp<base::nanos>(rt_.slice, least, 10'000'000);
     }
 
-    /// How long before the end of a slice its signal is asked for: a timer's comes with a tick, and one that meets a thread
-    /// at the moment in which the kernel lets others run is delivered when that thread has its CPU again.
-    base::nanos ahead() const noexcept { return timed_ ? tick_ : 0; }
-
     void sleep_deeply() noexcept {
         rt_.monitor_word.store(monitor_asleep, std::memory_order_seq_cst); // pairs with: wake_monitor
         while (!rt_.monitor_ends.load(std::memory_order_seq_cst) && rt_.idle_count.load(std::memory_order_seq_cst) == rt_.ps.size() &&
@@ -114,7 +106,7 @@ class monitor {
     bool look(base::nanos now) {
         bool found = false;
         for (std::size_t i = 0; i < seen_.size(); ++i) found |= look_at(*rt_.ps[i], seen_[i], now);
-        found |= look_at_surplus(now);
+        found |= requests_.look(now, next_);
         if (rt_.idle_count.load(std::memory_order_seq_cst) != 0 && rt_.searching.load(std::memory_order_seq_cst) == 0 &&
             (rt_.frozen_count.load(std::memory_order_relaxed) != 0 || held_up_))
             wake_idle();
@@ -129,7 +121,7 @@ class monitor {
             machine* f = reserve_frozen(rt_);
             if (!f) break;
             if (!leave_bare(rt_, *p)) {
-                give_back(f);
+                give_back(rt_, f);
                 continue;
             }
             bump(p->tick);
@@ -137,14 +129,7 @@ class monitor {
             hand_over(*p, f);
             return;
         }
-        wake_one(rt_, none_freezes());
-    }
-
-    /// Is no task frozen, and will none be until the next one is asked? Only then anything may be allocated here.
-    bool none_freezes() noexcept {
-        if (!asked_.empty()) return false;
-        for (const lost& l : lost_) withdraw_relief(*l.m); // they are asked again
-        return none_frozen(rt_);
+        wake_one(rt_, requests_.none_freezes());
     }
 
     /// Does anybody wait for p to switch?
@@ -204,13 +189,13 @@ class monitor {
         }
         stalls_.computes(p, *m, tick, now, next_);
         if (rt_.slice == 0) return false;
-        if (const base::nanos due = s.since + rt_.slice - ahead(); now < due) {
+        if (const base::nanos due = s.since + rt_.slice - requests_.ahead(); now < due) {
             next_ = std::min(next_, due);
             return false;
         }
         if (others_can_go_on(rt_, p) && !rt_.stopping.load(std::memory_order_relaxed)) return false;
         // The kernel may have had others to run: a slice is CPU time. It may have them for long.
-        const base::nanos least_used = (rt_.slice - ahead()) / 2;
+        const base::nanos least_used = (rt_.slice - requests_.ahead()) / 2;
         if (base::nanos used = cpu_time(tid) - s.cpu; used < least_used) {
             next_ = std::min(next_, now + std::max(least_used - used, rt_.slice / 8));
             return false;
@@ -242,7 +227,7 @@ class monitor {
         }
         if (rt_.frozen_count.load(std::memory_order_relaxed) == 0) return false;
         // Once they have got on a little they are frozen again, and take turns as before.
-        thaw_all(rt_, [&](machine* m) { note_lost({m, cpu_time(m->tid.load(std::memory_order_relaxed)), now, true}); });
+        thaw_all(rt_, [&](machine* m) { requests_.note_lost(*m, cpu_time(m->tid.load(std::memory_order_relaxed)), now, true); });
         return true;
     }
 
@@ -253,8 +238,8 @@ class monitor {
         if (!ordinary) next = reserve_frozen(rt_);
         if (!next) next = take_spare(rt_);
         if (!next && rt_.frozen_count.load(std::memory_order_relaxed) != 0) next = reserve_frozen(rt_);
-        if (!next && !none_freezes()) {
-            next = withdraw_old(now);
+        if (!next && !requests_.none_freezes()) {
+            next = requests_.withdraw_old(now);
             if (!next) return not_yet(now);
         }
         if (!next) {
@@ -274,13 +259,13 @@ class monitor {
                 bump(p.slices);
             });
         if (!take) {
-            give_back(next);
+            give_back(rt_, next);
             return false;
         }
         rt_.retakes.fetch_add(1, std::memory_order_relaxed);
         m.stint_cpu = cpu_time(m.tid.load(std::memory_order_relaxed));
         m.stalled = s.stalled;
-        note_lost({&m, m.stint_cpu, s.since, s.stalled});
+        requests_.note_lost(m, m.stint_cpu, s.since, s.stalled);
         hand_over(p, next);
         return true;
     }
@@ -307,7 +292,7 @@ class monitor {
     bool freeze(processor& p, machine& m, sight& s, std::uint32_t tick, bool ordinary, base::nanos now) {
         // Asked before; it stood in the runtime, or blocks the signal.
         if (relief_promised(m)) {
-            if (signal(m) == how::by_tgkill) next_ = std::min(next_, now + std::max(rt_.slice / 8, least)); // else it takes a tick
+            if (requests_.signal(m) == freeze_requests::how::by_tgkill) next_ = std::min(next_, now + std::max(rt_.slice / 8, least)); // else it takes a tick
             return false;
         }
         const std::uint32_t frozen = rt_.frozen_count.load(std::memory_order_relaxed);
@@ -316,107 +301,29 @@ class monitor {
         machine* relief = nullptr;
         if (frozen != 0 && (!ordinary || (full && !awaited(p, now) && ++s.turns % 8 != 0))) relief = reserve_frozen(rt_);
         if (!relief) relief = take_spare(rt_);
-        if (!relief && frozen == 0 && none_freezes()) {
+        if (!relief && frozen == 0 && requests_.none_freezes()) {
             if (const int refused = ensure_spare(rt_)) return no_thread(refused, now);
             relief = take_spare(rt_);
         }
         // A frozen one would not look who waits; but a spare one may never come.
         if (!relief && awaited(p, now) && now - s.since < 3 * rt_.slice) return not_yet(now);
         if (!relief) relief = reserve_frozen(rt_);
-        if (!relief) relief = withdraw_old(now);
+        if (!relief) relief = requests_.withdraw_old(now);
         if (!relief) return not_yet(now);
         if (capped)
             for (auto& q : rt_.ps) q->attention.fetch_or(attention::capped, std::memory_order_relaxed);
-        promise_relief(m, relief, tick);
-        asked_.push_back({&m, now});
-        signal(m);
+        requests_.ask(m, relief, tick, now);
         froze_ = true;
         return false;
     }
-    /// Slices of less than two ticks are for tests and for those who bear EINTR: no tick would come in time.
-    enum class how { by_timer, by_tgkill };
-    how signal(machine& m) noexcept {
-        const int tid = m.tid.load(std::memory_order_relaxed);
-        if (timed_ && m.alarm_clock.set(tid, preempt_signal, &m)) return how::by_timer;
-        ::syscall(SYS_tgkill, ::getpid(), tid, preempt_signal);
-        return how::by_tgkill;
-    }
-    /// The relief of somebody who does not come to be frozen: its task blocks the signal, say. Null: there is none.
-    machine* withdraw_old(base::nanos now) noexcept {
-        for (const asked& a : asked_)
-            if (now - a.since >= old_promise)
-                if (machine* relief = withdraw_relief(*a.m)) return relief;
-        return nullptr;
-    }
-    void give_back(machine* m) noexcept {
-        if (!m->frozen) return put_spare(rt_, m);
-        m->reserved = false;
-        push_frozen(rt_, m, true);
-        rt_.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
-    }
-
-    /// Machines that have lost their P and now compute without, and reliefs that were not needed.
-    bool look_at_surplus(base::nanos now) {
-        bool found = false;
-        std::erase_if(asked_, [&](const asked& a) {
-            machine* const m = a.m;
-            if (!relief_promised(*m)) return true;
-            processor* p = nullptr;
-            for (auto& q : rt_.ps)
-                if (q->m.load(std::memory_order_acquire) == m) p = q.get();
-            if (p && p->tick.load(std::memory_order_relaxed) == m->relief_tick.load(std::memory_order_relaxed) &&
-                !others_can_go_on(rt_, *p))
-                return false; // it still computes: look_at asks again. Or is idle: then the relief may have any idle P
-            if (machine* relief = withdraw_relief(*m)) give_back(relief);
-            return true;
-        });
-        std::size_t looked = 0;
-        std::erase_if(lost_, [&](lost& l) {
-            const retake r = l.m->retaken.load(std::memory_order_relaxed);
-            if (r != retake::taken && r != retake::surplus) {
-                if (l.m->relief.load(std::memory_order_relaxed) == l.m) withdraw_relief(*l.m);
-                return true;
-            }
-            if (r == retake::taken && !l.stalled) l.stalled = stalls_.blocks(*l.m, l.since, now, next_);
-            if (rt_.slice == 0 || ++looked > 16) return false;
-            const int tid = l.m->tid.load(std::memory_order_relaxed);
-            const base::nanos limit = std::min<base::nanos>(rt_.slice, 2'000'000), used = cpu_time(tid) - l.cpu;
-            if (used < limit || !thread_runs(tid)) return false;
-            l.cpu += used - limit * 7 / 8; // once more when it has gone on a little: the signal may have met it in the runtime
-            if (!relief_promised(*l.m)) promise_relief(*l.m, l.m, no_p);
-            signal(*l.m);
-            found = true;
-            return false;
-        });
-        if (lost_.size() > 16) std::rotate(lost_.begin(), lost_.begin() + 16, lost_.end());
-        return found;
-    }
-
-    struct lost {
-        machine* m;
-        base::nanos cpu;
-        base::nanos since; // its thread waits
-        bool stalled;
-    };
-    struct asked {
-        machine* m;
-        base::nanos since;
-    };
-    void note_lost(const lost& l) noexcept {
-        if (lost_.size() < lost_.capacity()) lost_.push_back(l); // nothing is allocated; who is not noted is not frozen
-    }
-
     runtime_state& rt_;
     stall_watch stalls_;
     std::vector<sight> seen_;
-    std::vector<lost> lost_;
-    std::vector<asked> asked_;
+    freeze_requests requests_;
     base::nanos next_ = base::never; // when the next look is due for what this one has seen
     bool froze_ = false;             // this look has asked one to freeze
     bool held_up_ = false;           // a P stands, and work waits
     bool warned_ = false;
-    const base::nanos tick_ = cpu_alarm::tick();
-    const bool timed_ = tick_ > 0 && rt_.slice >= 2 * tick_; // signals come from timers
 };
 
 } // namespace mpg::sched

@@ -10,7 +10,7 @@
 // after the other. Half of the stack must be left.
 #pragma once
 
-#include <mpg/sched/switch.hpp>
+#include <mpg/sched/task_entry.hpp>
 
 namespace mpg::sched {
 

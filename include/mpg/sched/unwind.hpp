@@ -1,7 +1,9 @@
 // Unwinding the tasks of a runtime that stops: where unwound is thrown, and what happens to it.
 #pragma once
 
+#include <mpg/sched/park.hpp>
 #include <mpg/sched/scheduler.hpp>
+#include <mpg/sched/unwound.hpp>
 
 #include <exception>
 
