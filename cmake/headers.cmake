@@ -155,6 +155,7 @@ set(MPG_HEADERS
     include/mpg/sched/attached.hpp
     include/mpg/sched/blocking.hpp
     include/mpg/sched/blocks.hpp
+    include/mpg/sched/bump.hpp
     include/mpg/sched/cancel.hpp
     include/mpg/sched/cancel_batch.hpp
     include/mpg/sched/cpu_alarm.hpp
@@ -163,6 +164,8 @@ set(MPG_HEADERS
     include/mpg/sched/execute.hpp
     include/mpg/sched/fatal.hpp
     include/mpg/sched/find_task.hpp
+    include/mpg/sched/freeze_requests.hpp
+    include/mpg/sched/frozen.hpp
     include/mpg/sched/futex.hpp
     include/mpg/sched/global_queue.hpp
     include/mpg/sched/go.hpp
@@ -172,14 +175,17 @@ set(MPG_HEADERS
     include/mpg/sched/look_around.hpp
     include/mpg/sched/machine.hpp
     include/mpg/sched/monitor.hpp
+    include/mpg/sched/monitor_sleep.hpp
     include/mpg/sched/no_suspend.hpp
     include/mpg/sched/options.hpp
     include/mpg/sched/overflow.hpp
+    include/mpg/sched/park.hpp
     include/mpg/sched/poller.hpp
     include/mpg/sched/precedence.hpp
     include/mpg/sched/preempt.hpp
     include/mpg/sched/probes.hpp
     include/mpg/sched/processor.hpp
+    include/mpg/sched/publish.hpp
     include/mpg/sched/ready.hpp
     include/mpg/sched/records.hpp
     include/mpg/sched/recycled.hpp
@@ -197,6 +203,7 @@ set(MPG_HEADERS
     include/mpg/sched/stop.hpp
     include/mpg/sched/switch.hpp
     include/mpg/sched/task.hpp
+    include/mpg/sched/task_entry.hpp
     include/mpg/sched/task_local.hpp
     include/mpg/sched/this_task.hpp
     include/mpg/sched/thread_lock.hpp

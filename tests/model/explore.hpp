@@ -655,8 +655,8 @@ template <class T> class plain {
         value_ = value;
         return *this;
     }
+    plain& operator=(const plain& o) { return *this = static_cast<T>(o); }
     plain(const plain&) = delete;
-    plain& operator=(const plain&) = delete;
 
   private:
     mutable explorer::accesses accesses_;

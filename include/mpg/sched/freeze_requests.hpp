@@ -17,9 +17,7 @@ namespace mpg::sched {
 /// What was reserved for a relief, or to get a P, and was not needed.
 inline void give_back(runtime_state& rt, machine* m) noexcept {
     if (!m->frozen) return put_spare(rt, m);
-    m->reserved = false;
-    push_frozen(rt, m, true);
-    rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
+    put_frozen_back(rt, m);
 }
 
 /// The monitor's alone. Nothing is allocated once it is made: who is frozen may hold malloc's lock.

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <mpg/sched/fatal.hpp>
-#include <mpg/sched/idle_list.hpp>
+#include <mpg/sched/frozen.hpp>
 #include <mpg/sched/runtime_state.hpp>
 #include <mpg/sched/stall.hpp>
 
@@ -12,10 +12,7 @@ void start_machine(runtime_state& rt, processor* p, task* job, bool searching, b
 
 /// A P has got something to do: somebody must watch it. After the P has left the idle list.
 inline void wake_monitor(runtime_state& rt) noexcept {
-    if (rt.monitor_word.load(std::memory_order_seq_cst) != monitor_asleep) return; // pairs with: monitor::sleep_deeply
-    std::uint32_t expected = monitor_asleep;
-    if (rt.monitor_word.compare_exchange_strong(expected, monitor_awake, std::memory_order_seq_cst))
-        futex_wake(rt.monitor_word);
+    if (rouses_monitor(rt)) futex_wake(rt.monitor_word);
 }
 
 /// After something was put into p's wheel or poller by somebody who does not hold p: makes a machine look at it.
@@ -49,7 +46,7 @@ inline bool all_asleep(runtime_state& rt) noexcept {
     // With the list locked nobody is woken: if all Ps are on it, nothing runs but blocking calls.
     std::lock_guard hold(rt.idle_lock);
     if (rt.idle_count.load(std::memory_order_relaxed) != rt.ps.size()) return false;
-    if (rt.blocking_count.load(std::memory_order_acquire) != 0 || work_visible(rt)) return false;
+    if (!nobody_goes_on(rt)) return false;
     for (auto& p : rt.ps)
         if (p->wheel->armed() != 0 || p->poll->busy() || p->poll->has_work()) return false;
     return true;

@@ -49,7 +49,7 @@ struct machine {
     machine* next_spare = nullptr;
     bool spare_to_be = false; // made to be spare, and has not come so far; machines_lock
 
-    // Freezing; see preempt.hpp.
+    // Freezing; see frozen.hpp.
     base::atomic<machine*> relief{nullptr};        // set by the monitor, taken by this thread's handler or back
     base::atomic<std::uint32_t> relief_tick{0};    // the tick of the P for which it is meant
     machine* next_frozen = nullptr;                // frozen_lock

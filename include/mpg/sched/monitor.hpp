@@ -90,16 +90,15 @@ class monitor {
     }
 
     void sleep_deeply() noexcept {
-        rt_.monitor_word.store(monitor_asleep, std::memory_order_seq_cst); // pairs with: wake_monitor
-        while (!rt_.monitor_ends.load(std::memory_order_seq_cst) && rt_.idle_count.load(std::memory_order_seq_cst) == rt_.ps.size() &&
-               rt_.monitor_word.load(std::memory_order_relaxed) == monitor_asleep) {
+        monitor_lies_down(rt_);
+        while (monitor_may_sleep(rt_)) {
             // Only a thread that nobody tells us of could end the wait of all: look now and then.
             const bool hopeless = rt_.opts.detect_deadlock && all_asleep(rt_) && rt_.live() != 0 &&
                                   rt_.waiting_callers.load(std::memory_order_acquire) != 0; // pairs with: runtime::run
             futex_wait(rt_.monitor_word, monitor_asleep, hopeless ? base::now() + look_again : base::never);
             if (hopeless) check_deadlock(rt_);
         }
-        rt_.monitor_word.store(monitor_awake, std::memory_order_seq_cst);
+        monitor_gets_up(rt_);
     }
 
     /// True: something had to be done.

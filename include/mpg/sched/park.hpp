@@ -116,14 +116,7 @@ MPG_ALWAYS_INLINE bool park_for_woken(machine*& m, const park_ops& ops, void* ar
             self->wait_arg = arg;
             self->set_state(task_state::waiting); // who holds a P is not in blocking()
             prepare_to_leave(p, self, ops.reason);
-            // Where there is no other P nobody else can run it, nor take this one from a machine in the runtime: who wakes
-            // it now puts it on a queue. So it may be found before it has left its stack.
-            if (p->alone) {
-                ops.commit(arg);
-            } else {
-                m->finish = ops.commit;
-                m->finish_arg = arg;
-            }
+            publish_wait(*m, *p, ops.commit, arg);
             m = depart(m, p, self, next, ops.reason);
             return true;
         }

@@ -11,9 +11,7 @@
 // its P) and not with a spinlock held (others spin for it). Else it is in user code, or in a part of the library that
 // uses neither; there it may stay for as long as it takes. And only when the monitor has promised a relief (relief.hpp).
 //
-// The frozen queue. A frozen machine is on rt.frozen_first..., FIFO, guarded by frozen_lock; who unlinks it owns it and
-// must give it a P, or put it back. It is linked before its P is given away, so that it may be picked before it waits;
-// thaw is an event, so that this is harmless. A frozen task counts as runnable work: work_visible() sees it.
+// The frozen queue stands in frozen.hpp. Who takes from it:
 //   - a machine with nothing else to run thaws the oldest one;
 //   - with other tasks waiting, the frozen ones get every other slice of a P;
 //   - from frozen_most on few of those that have not begun are let in; from frozen_reserve more on few of all but those that are
@@ -29,7 +27,7 @@
 // asked to be: the spare machine that the next freeze needs is made by the machine that the last one has brought in.
 #pragma once
 
-#include <mpg/sched/relief.hpp>
+#include <mpg/sched/frozen.hpp>
 #include <mpg/sched/switch.hpp>
 
 #include <csignal>
@@ -43,104 +41,13 @@ int ensure_spare(runtime_state& rt) noexcept;
 /// Tasks that have run before may be frozen beyond frozen_most; from so many on most turns go to frozen ones.
 inline constexpr std::uint32_t frozen_reserve = 40;
 
-// ---- the queue
-
-inline void push_frozen(runtime_state& rt, machine* m, bool front = false) noexcept {
-    std::lock_guard hold(rt.frozen_lock);
-    m->frozen = true;
-    m->next_frozen = front ? rt.frozen_first : nullptr;
-    if (front)
-        rt.frozen_first = m;
-    else if (rt.frozen_first)
-        rt.frozen_last->next_frozen = m;
-    else
-        rt.frozen_first = m;
-    if (!m->next_frozen) rt.frozen_last = m;
-    rt.frozen_count.fetch_add(1, std::memory_order_seq_cst); // pairs with: work_visible
-}
-inline machine* pop_frozen(runtime_state& rt) noexcept {
-    std::lock_guard hold(rt.frozen_lock);
-    machine* m = rt.frozen_first;
-    if (!m) return nullptr;
-    rt.frozen_first = m->next_frozen;
-    rt.frozen_count.fetch_sub(1, std::memory_order_seq_cst);
-    return m;
-}
-
-/// As pop_frozen, for the monitor, which keeps the machine until somebody can hand a P over to it. Meanwhile the task
-/// counts as blocking: it is on no queue, and the process is not deadlocked.
-inline machine* reserve_frozen(runtime_state& rt) noexcept {
-    rt.blocking_count.fetch_add(1, std::memory_order_seq_cst);
-    machine* m = pop_frozen(rt);
-    if (m)
-        m->reserved = true;
-    else
-        rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
-    return m;
-}
-
-/// Gives p to a machine that waits for one: frozen and unlinked, or spare and off the list.
-inline void hand_over(processor& p, machine* to) noexcept {
-    to->p = &p;
-    if (to->frozen) { // before the monitor can see it on p
-        to->thawed_on.store(&p, std::memory_order_relaxed);
-        to->thawed_tick.store(p.tick.load(std::memory_order_relaxed), std::memory_order_relaxed);
-    }
-    probe::handoff(*p.rt, p, *to);
-    p.m.store(to, std::memory_order_release); // pairs with: the monitor's look at p
-    if (to->frozen) {
-        if (std::exchange(to->reserved, false)) p.rt->blocking_count.fetch_sub(1, std::memory_order_seq_cst);
-        to->frozen = false;
-        to->thaw.set();
-    } else {
-        to->relieves = true;
-        to->wake.set();
-    }
-}
-
-/// The caller's P goes to the oldest frozen machine. False: none is frozen.
-inline bool thaw_one(machine* m, base::nanos now) noexcept {
-    machine* f = pop_frozen(*m->rt);
-    if (!f) return false;
-    processor& p = *m->p;
-    p.last_thaw = now;
-    bump(p.tick);
-    bump(p.slices);
-    m->p = nullptr;
-    hand_over(p, f);
-    return true;
-}
-
-/// Lets all frozen tasks go on without a P. each(machine*) is called before.
-template <class F> void thaw_all(runtime_state& rt, F each) noexcept {
-    while (machine* f = reserve_frozen(rt)) { // and stays counted: a surplus machine is
-        f->reserved = false;
-        f->frozen = false;
-        f->retaken.store(retake::surplus, std::memory_order_relaxed); // its thread waits, and is the only other writer
-        each(f);
-        f->thaw.set();
-    }
-}
+/// As frozen.hpp asks for it.
+inline void tells_of_handoff(processor& p, machine& to) noexcept { probe::handoff(*p.rt, p, to); }
 
 /// A machine that was given a P out of turn starts: the next freeze will need a spare one.
 inline void relief_arrives(machine* m) noexcept { ensure_spare(*m->rt); }
 
 // ---- the machine's own thread
-
-/// A surplus machine may run on with a P that has no machine.
-inline bool regain(machine& m) noexcept {
-    runtime_state& rt = *m.rt;
-    if (rt.idle_count.load(std::memory_order_relaxed) == 0) return false;
-    for (auto& p : rt.ps) {
-        if (p->m.load(std::memory_order_relaxed) || !leave_bare(rt, *p)) continue;
-        m.p = p.get();
-        p->m.store(&m, std::memory_order_release); // pairs with: the monitor's look at p
-        m.retaken.store(retake::no, std::memory_order_relaxed);
-        rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst);
-        return true;
-    }
-    return false;
-}
 
 /// The machine comes into the runtime while the monitor asks for its P, or has taken it.
 MPG_NOINLINE inline void came_back(machine& m) noexcept {
@@ -160,50 +67,28 @@ inline void stand_still(machine& m, task& t, const void* context) noexcept {
     m.frozen_at.store(context, std::memory_order_relaxed);
 }
 
-/// For which a surplus machine is asked, instead of the tick of a P.
-inline constexpr std::uint32_t no_p = 0xffff'ffff;
-
 /// In the signal handler.
 inline void freeze_here(machine& m, const void* context) noexcept {
     if (*base::spinlocks_held() != 0 || m.in_runtime.load(std::memory_order_relaxed) != 0 || !m.cur) return;
-    runtime_state& rt = *m.rt;
     enter_runtime(m);
     task* t = m.cur;
-    const auto goes_on = [&] {
-        ends_to_freeze(rt);
-        leave_runtime(m);
-    };
-    begins_to_freeze(rt);
-    if (processor* p = m.p) {
-        machine* relief = take_relief(m, p->tick.load(std::memory_order_relaxed));
-        if (!relief || relief == &m) return goes_on(); // itself: it has been surplus until now
-        probe::preempt(*t, *p);
-        ++p->freezes;
-        if (p->trusted == t) p->betrayed = p->freezes;
-        if (t->standing < standing::first) p->others_turn = true; // they have just had it
+    const bool stands = gives_way(m, [&](processor* p) {
+        if (p) {
+            probe::preempt(*t, *p);
+            ++p->freezes;
+            if (p->trusted == t) p->betrayed = p->freezes;
+            if (t->standing < standing::first) p->others_turn = true; // they have just had it
+            p->last_thaw = base::now(); // the others have a slice before the next frozen one
+        }
         stand_still(m, *t, context);
-        bump(p->tick);
-        bump(p->slices);
-        p->last_thaw = base::now(); // the others have a slice before the next frozen one
-        m.p = nullptr;
-        push_frozen(rt, &m);
-        ends_to_freeze(rt);
-        hand_over(*p, relief);
-    } else if (m.retaken.load(std::memory_order_relaxed) == retake::surplus && take_relief(m, no_p)) {
-        stand_still(m, *t, context);
-        m.retaken.store(retake::no, std::memory_order_relaxed);
-        push_frozen(rt, &m);
-        ends_to_freeze(rt);
-        no_longer_blocking(rt);
-        wake_monitor(rt); // all Ps may be idle by now: it wakes one, which a handler cannot (that may start a thread)
-    } else {
-        return goes_on(); // in blocking(), or not asked
+    });
+    if (stands) {
+        m.rt->preemptions.fetch_add(1, std::memory_order_relaxed);
+        m.thaw.wait();
+        m.frozen_at.store(nullptr, std::memory_order_relaxed);
+        t->set_state(task_state::running);
+        probe::task_start(*t, m.p);
     }
-    rt.preemptions.fetch_add(1, std::memory_order_relaxed);
-    m.thaw.wait();
-    m.frozen_at.store(nullptr, std::memory_order_relaxed);
-    t->set_state(task_state::running);
-    probe::task_start(*t, m.p);
     leave_runtime(m);
 }
 

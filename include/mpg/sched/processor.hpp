@@ -3,6 +3,7 @@
 
 #include <mpg/base/spinlock.hpp>
 #include <mpg/fiber/stack_pool.hpp>
+#include <mpg/sched/bump.hpp>
 #include <mpg/sched/events.hpp>
 #include <mpg/sched/global_queue.hpp>
 #include <mpg/sched/machine.hpp>
@@ -77,12 +78,5 @@ struct alignas(base::cache_line) processor {
     base::atomic<std::uint64_t> polls{0}, polled{0}; // such calls, and tasks that they have woken; written under poll_lock
     run_queue ring;
 };
-
-/// Counters with one writer: no read-modify-write. Returns the new value.
-template <class T> MPG_ALWAYS_INLINE T bump(base::atomic<T>& counter) noexcept {
-    T next = counter.load(std::memory_order_relaxed) + 1;
-    counter.store(next, std::memory_order_relaxed);
-    return next;
-}
 
 } // namespace mpg::sched

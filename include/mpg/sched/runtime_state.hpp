@@ -6,6 +6,7 @@
 #include <mpg/sched/events.hpp>
 #include <mpg/sched/global_queue.hpp>
 #include <mpg/sched/machine.hpp>
+#include <mpg/sched/monitor_sleep.hpp>
 #include <mpg/sched/options.hpp>
 #include <mpg/sched/processor.hpp>
 
@@ -23,8 +24,6 @@ struct record_slab {
     std::size_t held = 0; // records that handles hold after the runtime's end; guarded by records_at_large
     task records[count];
 };
-
-inline constexpr std::uint32_t monitor_awake = 0, monitor_asleep = 1, monitor_ending = 2;
 
 /// Is told of contention, by the task that has waited (waited) or that let one go on who had (released): why, for how
 /// long, and the return address of the innermost frame that counts.
@@ -102,7 +101,7 @@ struct runtime_state {
     base::spinlock attached_lock; // guards what follows; see attached.hpp
     std::vector<std::pair<const void*, std::shared_ptr<void>>> attached;
 
-    // Frozen machines, oldest first, and the monitor; see preempt.hpp and monitor.hpp.
+    // Frozen machines, oldest first, and the monitor; see frozen.hpp and monitor.hpp.
     alignas(base::cache_line) base::atomic<std::uint32_t> frozen_count{0}; // written under frozen_lock
     base::atomic<std::uint32_t> freezing{0}; // handlers that may be about to freeze their threads; see relief.hpp
     std::uint32_t frozen_most = 0;      // beyond: no fresh tasks are started; constant after the start
@@ -116,7 +115,7 @@ struct runtime_state {
     std::string retake_reason;          // why it cannot
     bool membarrier = false;            // the kernel lets us use it
     base::atomic<std::uint64_t> preemptions{0}, retakes{0}, stalls{0};
-    base::atomic<std::uint32_t> monitor_word{monitor_awake}; // the monitor sleeps here; see monitor.hpp
+    base::atomic<std::uint32_t> monitor_word{monitor_awake}; // the monitor sleeps here; see monitor_sleep.hpp
     base::atomic<bool> monitor_ends{false};
     base::atomic<bool> deadlock_reported{false};
     ::pthread_t monitor_thread{};

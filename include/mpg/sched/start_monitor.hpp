@@ -71,7 +71,7 @@ inline void start_monitor(runtime_state& rt) {
 }
 inline void stop_monitor(runtime_state& rt) noexcept {
     if (!rt.has_monitor) return;
-    rt.monitor_ends.store(true, std::memory_order_seq_cst); // pairs with: sleep_deeply
+    rt.monitor_ends.store(true, std::memory_order_seq_cst); // pairs with: monitor_may_sleep
     rt.monitor_word.store(monitor_ending, std::memory_order_seq_cst);
     futex_wake(rt.monitor_word);
     ::pthread_join(rt.monitor_thread, nullptr);

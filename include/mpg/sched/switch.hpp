@@ -4,22 +4,16 @@
 // 61st switch, the machine goes to its scheduler stack (g0), which does everything slow.
 //
 // After a switch the new execution first runs machine::finish: the part of the old one's park that makes it visible to
-// others (release of a lock, a queue). Before that nobody else knows of the old task, and its registers are saved.
+// others (release of a lock, a queue). Before that nobody else knows of the old task, and its registers are saved (publish.hpp).
 // From the start of a switch until the new execution is back in user code the machine is in the runtime.
 #pragma once
 
+#include <mpg/sched/publish.hpp>
 #include <mpg/sched/ready.hpp>
 
 namespace mpg::sched {
 
 [[noreturn]] void task_entry() noexcept;
-
-MPG_ALWAYS_INLINE void run_finish(machine* m) noexcept {
-    if (auto* f = m->finish) {
-        m->finish = nullptr;
-        f(m->finish_arg);
-    }
-}
 
 inline bool bind_stack(machine* m, task& t) noexcept {
     t.stack = m->p ? m->p->stacks.allocate() : t.rt->stacks.allocate();
