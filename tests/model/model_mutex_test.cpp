@@ -16,6 +16,7 @@
 namespace {
 
 using namespace mpg::model;
+using mpg::sched::at_home;
 
 struct state {
     mpg::sync::mutex_core mutex;
@@ -48,6 +49,12 @@ void two_strands(program& p) {
     p.finally([s] { require(s->count == 4, "each has had it twice"); });
 }
 
+void one_each(program& p) {
+    auto s = std::make_shared<state>();
+    for (int i = 0; i != 2; ++i) p.thread([&s = *s] { s.add(); });
+    p.finally([s] { require(s->count == 2, "each has had it"); });
+}
+
 // One who locks again and again past two who wait: they are woken one after the other.
 void past_those_who_wait(program& p) {
     auto s = std::make_shared<state>();
@@ -70,8 +77,13 @@ void one_only_tries(program& p) {
 TEST(model_mutex, two_strands_exclude_each_other) { expect_holds(two_strands); }
 TEST(model_mutex, nobody_is_forgotten) { expect_holds_at_random(past_those_who_wait, 300'000); }
 TEST(model_mutex, one_who_only_tries_disturbs_nobody) { expect_holds(one_only_tries); }
+TEST(model_mutex, one_strand_is_at_home) {
+    expect_holds(at_home<one_each>);
+    expect_holds_at_random(at_home<two_strands>, 100'000);
+    expect_holds_at_random(at_home<one_only_tries>, 100'000);
+}
 TEST(model_mutex, its_mutants_are_found) {
-    expect_survivors("mpg/sync/mutex_core.hpp", {two_strands, one_only_tries},
+    expect_survivors("mpg/sync/mutex_core.hpp", {two_strands, one_only_tries, at_home<one_each>},
                      {
                          // Who does not get it reads nothing that it guards, and goes on under the queue's lock.
                          "lock: rmw acquire, relaxed when it fails",

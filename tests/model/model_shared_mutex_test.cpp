@@ -13,6 +13,7 @@
 namespace {
 
 using namespace mpg::model;
+using mpg::sched::at_home;
 
 struct state {
     mpg::shared_mutex mutex;
@@ -122,6 +123,11 @@ void readers_and_writers(program& p) {
 
 TEST(model_shared_mutex, writers_exclude_each_other) { expect_holds(two_writers); }
 TEST(model_shared_mutex, readers_and_writers_exclude_each_other) { expect_holds(reader_and_writer); }
+TEST(model_shared_mutex, one_strand_is_at_home) {
+    expect_holds_at_random(at_home<two_writers>, 100'000);
+    expect_holds_at_random(at_home<reader_and_writer>, 100'000);
+    expect_holds_at_random(at_home<readers_and_writers>, 100'000);
+}
 TEST(model_shared_mutex, slots_alone) { expect_holds(slots_alone); }
 TEST(model_shared_mutex, slots_are_closed_under_readers) {
     expect_holds_at_random(two_readers_and_a_writer, 200'000);

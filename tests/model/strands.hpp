@@ -5,6 +5,7 @@
 
 #include <mpg/base/clock.hpp>
 #include <mpg/base/random.hpp>
+#include <mpg/sched/bias.hpp>
 #include <mpg/sched/timer.hpp>
 #include <mpg/sched/wait.hpp>
 
@@ -42,5 +43,41 @@ inline void ready(task* t) noexcept { t->go.set(); }
 inline void ready_later(task* t) noexcept { t->go.set(); }
 inline void arm(timer_node&, base::nanos) { model::require(false, "no timers here"); }
 inline bool disarm(timer_node&) noexcept { return false; }
+
+// What a program makes is at home with its first strand, which holds the only P, when at_home makes the program.
+struct processor {
+    home* locks = nullptr;
+};
+struct machine {
+    base::atomic<retake> retaken{retake::no};
+    processor* p = nullptr;
+};
+inline std::unique_ptr<home> home_to_be, the_home; // of one execution
+template <void (*Setup)(model::program&)> void at_home(model::program& p) {
+    home_to_be = std::make_unique<home>();
+    Setup(p);
+    the_home = std::move(home_to_be);
+}
+class local_bias {
+  public:
+    local_bias() {
+        if (!home_to_be) return;
+        bias_.settle(home_to_be.get());
+        p_.locks = home_to_be.get();
+        m_.p = &p_;
+    }
+    bool is_nobodys() const { return bias_.is_nobodys(); }
+    bool enter() { return model::explorer::current().thread_index() == 1 && bias_.enter(m_); }
+    void leave() { bias_.leave(); }
+    void make_common() {
+        if (!is_nobodys())
+            bias_.revoke([] { model::explorer::current().fence_all(); }, [] { model::explorer::current().yield(); });
+    }
+
+  private:
+    processor p_;
+    machine m_; // of the first strand; nobody takes its P
+    bias bias_;
+};
 
 } // namespace mpg::sched

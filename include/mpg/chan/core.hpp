@@ -42,8 +42,8 @@
 #include <mpg/base/clock.hpp>
 #include <mpg/base/config.hpp>
 #include <mpg/base/intrusive_list.hpp>
-#include <mpg/base/spinlock.hpp>
 #include <mpg/chan/status.hpp>
+#include <mpg/sched/biased_lock.hpp>
 #include <mpg/sched/wait.hpp>
 
 #include <atomic>
@@ -151,19 +151,19 @@ class wait_queue {
 
 /// See the head of this file. Guarded by lock unless a member says otherwise.
 struct channel_core {
-    base::spinlock lock;
+    sched::biased_lock lock;
     base::atomic<std::uint32_t> refs{1}; // handles; the last one destroys
+    base::atomic<bool> closed{false};    // peeked at
+    bool others_know = false;            // constant; not by handles alone: a timer or a context's hook leads into it
     base::atomic<std::size_t> count{0};  // filled slots; peeked at
     std::size_t head = 0;                // the slot that is received next
     void* slots = nullptr;               // constant
     std::size_t capacity;                // constant, but for elastic channels
-    wait_queue receivers;
-    wait_queue senders;
     std::atomic<std::uint64_t> accepted{0}; // values that went in so far; for metrics: nothing is ordered or decided by it,
                                             // so it is no business of the model checker's
+    wait_queue receivers;
+    wait_queue senders;
     std::size_t reserved = 0;
-    base::atomic<bool> closed{false};                  // peeked at
-    bool others_know = false; // constant; not by handles alone: a timer or a context's hook leads into it
     void (*destroy)(channel_core&) noexcept = nullptr; // constant; run by the last handle
 
     explicit channel_core(std::size_t cap) noexcept

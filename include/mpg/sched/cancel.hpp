@@ -6,7 +6,7 @@
 
 #include <mpg/base/atomic.hpp>
 #include <mpg/base/intrusive_list.hpp>
-#include <mpg/base/spinlock.hpp>
+#include <mpg/sched/biased_lock.hpp>
 
 #include <system_error>
 
@@ -87,7 +87,7 @@ class cancel_source {
         return mark_done(why, [] {});
     }
 
-    base::spinlock lock_;
+    biased_lock lock_;
     base::intrusive_list<cancel_hook> hooks_; // guarded by lock_
 
   private:

@@ -65,6 +65,7 @@ struct machine {
 
     machine* next_all = nullptr; // all machines of a runtime; machines_lock
     ::pthread_t thread{};
+    const std::uint32_t* spinlocks = nullptr; // its thread's count, while that runs
     base::atomic<int> tid{0}; // of the kernel; 0 until it runs
     base::atomic<bool> exit{false}; // with wake: leave the thread function
     cancel_batch* cancels = nullptr; // that collects what this thread cancels just now; its own
@@ -111,6 +112,11 @@ MPG_NOINLINE inline void set_this_machine(machine* m) noexcept {
 }
 
 void came_back(machine& m) noexcept; // what enter_runtime calls
+
+/// By others, while m's thread cannot end.
+inline bool holds_spinlocks(const machine& m) noexcept {
+    return __atomic_load_n(m.spinlocks, __ATOMIC_ACQUIRE) != 0; // pairs with: holds_one_less
+}
 
 /// In its extent this thread's machine may use its P: m->p is what it says. No switch in its extent. m: null on a
 /// plain thread. About 1 ns.

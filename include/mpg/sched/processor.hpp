@@ -28,13 +28,18 @@ inline constexpr std::uint32_t capped = 4; // enough tasks are frozen: start no 
 struct alignas(base::cache_line) processor {
     processor(runtime_state& r, unsigned i, fiber::stack_pool& pool, global_queue& global)
         : rt(&r), index(i), stacks(pool), tokens(global), wheel(wheel_store::take()) {}
-    ~processor() { wheel_store::give(wheel); }
+    ~processor() {
+        if (locks) home_store::give(locks);
+        wheel_store::give(wheel);
+    }
 
     // The owner's alone.
     runtime_state* rt;
     unsigned index;
     base::atomic<task*> runnext{nullptr}; // the task that the current one has woken: runs next. The monitor looks
     bool alone = false;      // the only P: nobody steals
+    home* locks = nullptr;   // of those that are made here; null: without membarrier
+    std::uint64_t homeless = 0; // locks that were made since that was closed
     base::nanos last_thaw = 0; // when a frozen task last got this P
     base::nanos chain_since = 0; // since when no slice began; looked at every 61st switch
     base::nanos last_chain = 0;  // how long the last chain of hand-overs was that had to be ended

@@ -54,16 +54,16 @@ template <class Machine, class Lock> bool lost_p(Machine& m, Lock& retake_lock) 
     return taken;
 }
 
-/// By the monitor: takes m's P if its thread does not use it. barrier(): all that the thread did before is visible
+/// By the monitor: takes m's P if its thread does not use it, nor holds a spinlock, which may be one at home on the P (bias.hpp). barrier(): all that the thread did before is visible
 /// afterwards, and it will see what was stored here before; false: that cannot be said. still(): is it what was seen, the
 /// same P with the same task? taken(): runs before the machine can learn of it.
 template <class Machine, class Lock, class Barrier, class Still, class Taken>
 bool take_p(Machine& m, Lock& retake_lock, Barrier barrier, Still still, Taken taken) noexcept {
     retake_lock.lock();
     m.retaken.store(retake::asking, std::memory_order_relaxed);
-    const bool take = barrier() &&                                            // pairs with: enter_runtime
+    const bool take = barrier() &&                                            // pairs with: enter_runtime, bias::enter
                       m.in_runtime.load(std::memory_order_acquire) == 0 && // pairs with: leave_runtime
-                      still();
+                      still() && !holds_spinlocks(m);
     if (take) taken();
     m.retaken.store(take ? retake::taken : retake::no, std::memory_order_relaxed);
     retake_lock.unlock();

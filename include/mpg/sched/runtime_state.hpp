@@ -3,6 +3,7 @@
 
 #include <mpg/base/spinlock.hpp>
 #include <mpg/fiber/stack_pool.hpp>
+#include <mpg/sched/biased_lock.hpp>
 #include <mpg/sched/events.hpp>
 #include <mpg/sched/global_queue.hpp>
 #include <mpg/sched/machine.hpp>
@@ -225,5 +226,19 @@ class [[gnu::visibility("default")]] registry {
     runtime_state* first_ = nullptr;
     contention_fn waited_ = nullptr, released_ = nullptr;
 };
+
+inline home* home_here() noexcept {
+    runtime_section inside;
+    machine* m = inside.m;
+    processor* p = m ? m->p : nullptr;
+    if (!p || !p->locks) return nullptr;
+    if (p->locks->closing.load(std::memory_order_relaxed)) [[unlikely]] {
+        // Most of what is made here is shared with other Ps, it seems. Some day it may no longer be so.
+        if (++p->homeless % (bias::taken_at_first * bias::made_for_each) != 0) return nullptr;
+        home_store::give(std::exchange(p->locks, home_store::take()));
+    }
+    bump(p->locks->made);
+    return p->locks;
+}
 
 } // namespace mpg::sched

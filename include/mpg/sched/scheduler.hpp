@@ -63,6 +63,7 @@ inline void* machine_main(void* arg) {
     m->anchor = fiber::thread_anchor::of_this_thread();
     m->random = base::random(reinterpret_cast<std::uintptr_t>(m) ^ static_cast<std::uint64_t>(base::now()));
     m->in_runtime.store(1, std::memory_order_relaxed);
+    m->spinlocks = base::spinlocks_held();
     m->tid.store(::gettid(), std::memory_order_release); // pairs with: monitor::look_at
     ::pthread_attr_t attr;
     void* bottom = nullptr;

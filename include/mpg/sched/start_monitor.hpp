@@ -20,6 +20,11 @@ namespace mpg::sched {
 inline void find_out_preemption(runtime_state& rt) {
     rt.membarrier = ::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 &&
                     ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+    if (rt.membarrier)
+        for (auto& p : rt.ps) {
+            p->locks = home_store::take();
+            p->wheel->settle(p->locks);
+        }
     const bool clocks = cpu_time(::gettid()) >= 0; // a system call, for other threads' clocks
     rt.retaking = rt.membarrier || clocks;
     if (!rt.retaking) rt.retake_reason = "off: membarrier and the CPU clocks of threads are refused";

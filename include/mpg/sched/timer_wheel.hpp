@@ -14,7 +14,7 @@
 // look at its wheel at any later time.
 #pragma once
 
-#include <mpg/base/spinlock.hpp>
+#include <mpg/sched/biased_lock.hpp>
 #include <mpg/sched/task.hpp>
 #include <mpg/sched/timer.hpp>
 #include <mpg/sched/wait.hpp>
@@ -29,6 +29,11 @@ class timer_wheel {
   public:
     /// Before the wheel is used, and again when it is used anew.
     void open(base::nanos now) noexcept { elapsed_ = tick_of(now); }
+
+    /// For who holds the P with that home it costs less from now on. Before anybody else knows the wheel.
+    void settle(home* where) noexcept {
+        if (!was_others) lock_.settle(where);
+    }
 
     /// True: it became the soonest. False too when the deadline is never.
     bool arm(timer_node& node, base::nanos deadline) noexcept {
@@ -142,6 +147,7 @@ class timer_wheel {
     }
 
     timer_wheel* next_free = nullptr; // in the free list
+    bool was_others = false;          // it had an owner who is gone: there may be threads that lock it at any time
 
   private:
     static constexpr unsigned shift = 16, levels = 7, bits = 6, slots = 1u << bits;
@@ -246,7 +252,7 @@ class timer_wheel {
 
     static constexpr std::uint16_t in_flight = 0xffff; // on the list of due nodes
 
-    mutable base::spinlock lock_; // guards all below, but for next_, which is written under it
+    mutable biased_lock lock_{nullptr}; // guards all below, but for next_, which is written under it
     std::uint64_t elapsed_ = 0;   // the tick up to which all has fired
     std::size_t armed_ = 0;
     timer_node* firing_ = nullptr;
@@ -275,6 +281,7 @@ class [[gnu::visibility("default")]] wheel_store {
         w->drop_all();
         wheel_store& s = instance();
         s.lock_.lock();
+        w->was_others = true;
         w->next_free = s.free_;
         s.free_ = w;
         s.lock_.unlock();

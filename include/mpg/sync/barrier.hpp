@@ -1,7 +1,7 @@
 // barrier: a number of strands that meet, again and again.
 #pragma once
 
-#include <mpg/base/spinlock.hpp>
+#include <mpg/sched/biased_lock.hpp>
 #include <mpg/sync/waiting.hpp>
 
 #include <cstddef>
@@ -85,7 +85,7 @@ template <class Completion = sync::no_completion> class barrier {
         sync::wake_all(woken);
     }
 
-    mutable base::spinlock lock_;
+    mutable sched::biased_lock lock_;
     std::uint64_t phase_ = 0;        // all guarded by lock_
     std::ptrdiff_t missing_;         // in this phase
     std::ptrdiff_t expected_;        // in the next

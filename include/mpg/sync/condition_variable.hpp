@@ -1,7 +1,7 @@
 // condition_variable.
 #pragma once
 
-#include <mpg/base/spinlock.hpp>
+#include <mpg/sched/biased_lock.hpp>
 #include <mpg/sync/mutex.hpp>
 #include <mpg/sync/waiting.hpp>
 
@@ -88,7 +88,7 @@ class condition_variable {
         return how == sync::ended::timeout ? cv_status::timeout : cv_status::no_timeout;
     }
 
-    base::spinlock lock_;
+    sched::biased_lock lock_;
     sync::wait_queue queue_; // guarded by lock_
 };
 

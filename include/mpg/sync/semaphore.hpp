@@ -1,7 +1,7 @@
 // semaphore: a number of places.
 #pragma once
 
-#include <mpg/base/spinlock.hpp>
+#include <mpg/sched/biased_lock.hpp>
 #include <mpg/sync/waiting.hpp>
 
 #include <chrono>
@@ -102,7 +102,7 @@ class semaphore {
         return how;
     }
 
-    base::spinlock lock_;
+    sched::biased_lock lock_;
     std::size_t free_;       // guarded by lock_
     sync::wait_queue queue_; // guarded by lock_
 };
