@@ -671,6 +671,8 @@ class mutex {
     mutex& operator=(const mutex&) = delete;
     void lock() const { explorer::current().lock(loc_); }
     void unlock() const { explorer::current().unlock(loc_); }
+    void lock_counted() const { lock(); } // as sched::biased_lock has it
+    void unlock_counted() const { unlock(); }
     bool is_locked() const { return false; } // asked by a debugger's look only, which no model takes
 
   private:

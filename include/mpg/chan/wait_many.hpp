@@ -157,10 +157,12 @@ class many_wait {
         for (std::uint32_t n = channels_; n > 1; --n) std::swap(t_.order[n - 1], t_.order[random.below(n)]);
     }
     void lock_all() noexcept {
-        for (std::uint32_t i = 0; i < locks_; ++i) t_.locks[i]->lock.lock();
+        base::holds_one_more();
+        for (std::uint32_t i = 0; i < locks_; ++i) t_.locks[i]->lock.lock_counted();
     }
     void unlock_all() noexcept {
-        for (std::uint32_t i = locks_; i > 0; --i) t_.locks[i - 1]->lock.unlock();
+        for (std::uint32_t i = locks_; i > 0; --i) t_.locks[i - 1]->lock.unlock_counted();
+        base::holds_one_less();
     }
 
     // With the locks no case looks unready that is ready. The converse may be: a waiter that is served elsewhere

@@ -90,14 +90,20 @@ class local_bias {
     /// True: nobody else is, or will be, inside until leave(). Meanwhile a spinlock's rules hold.
     MPG_ALWAYS_INLINE bool enter() noexcept {
         base::holds_one_more();
-        if (const machine* m = this_machine(); m && bias_.enter(*m)) [[likely]] return true;
+        if (enter_counted()) [[likely]] return true;
         base::holds_one_less();
         return false;
     }
     MPG_ALWAYS_INLINE void leave() noexcept {
-        bias_.leave();
+        leave_counted();
         base::holds_one_less();
     }
+    /// The same for who is counted as holding a spinlock from before until after.
+    MPG_ALWAYS_INLINE bool enter_counted() noexcept {
+        const machine* m = this_machine();
+        return m && bias_.enter(*m);
+    }
+    MPG_ALWAYS_INLINE void leave_counted() noexcept { bias_.leave(); }
     /// enter, for who is at home, but is just asked for his P: waits for the decision.
     bool enter_later() noexcept {
         machine* m = this_machine();
@@ -143,13 +149,24 @@ class biased_lock {
         if (bias_.is_nobodys()) return common_.unlock(); // else it is used at home: who holds the common lock has ended that
         bias_.leave();
     }
+    /// For who locks several: he counts himself as holding one (base::holds_one_more) from before until after.
+    MPG_ALWAYS_INLINE void lock_counted() noexcept {
+        if (bias_.is_nobodys()) return common_.lock();
+        if (!bias_.enter_counted()) [[unlikely]] lock_common();
+    }
+    MPG_ALWAYS_INLINE void unlock_counted() noexcept {
+        if (bias_.is_nobodys()) return common_.unlock();
+        bias_.leave_counted();
+    }
 
     /// A moment's truth.
     bool is_locked() const noexcept { return common_.is_locked() || bias_.is_used(); }
 
   private:
     MPG_NOINLINE void lock_slow() noexcept {
-        if (bias_.enter_later()) return;
+        if (!bias_.enter_later()) lock_common();
+    }
+    MPG_NOINLINE void lock_common() noexcept {
         common_.lock();
         bias_.make_common();
     }
