@@ -46,12 +46,14 @@ inline bool execute(machine* m, task* t) noexcept {
         run_finish(m);
         return holds;
     }
-    // A locked machine gives its P away before its task can be found by others: who finds it writes m->p. Until the
-    // task is published it counts as blocking: the process is not deadlocked meanwhile.
+    // A locked machine gives its P away. It has none any more before its task can be found by others: who finds it writes m->p.
+    // But nobody else has that P before the task is published: finish may release a lock that is at home there (bias.hpp).
+    // Until the P has a machine the task counts as blocking: the process is not deadlocked meanwhile.
     runtime_state& rt = *m->rt;
     rt.blocking_count.fetch_add(1, std::memory_order_acq_rel);
-    if (processor* p = std::exchange(m->p, nullptr)) start_machine(rt, p, nullptr, false);
+    processor* p = std::exchange(m->p, nullptr);
     run_finish(m);
+    if (p) start_machine(rt, p, nullptr, false);
     no_longer_blocking(rt);
     return false;
 }
