@@ -347,6 +347,38 @@ TEST_P(http_client, keeps_few_connections_and_not_for_long) {
     });
 }
 
+TEST_P(http_client, lets_idle_connections_go_when_nobody_comes) {
+    client brief({.idle_timeout = 20ms}); // longer than a runtime
+    for (int runtimes = 0; runtimes != 2; ++runtimes)
+        run([&] {
+            live_server s;
+            s->handle("/", [](request&, response&) {});
+            s.start();
+            for (int again = 0; again != 3; ++again) {
+                EXPECT_EQ(brief.get(url(s, "/"))->body().read_all(), "");
+                EXPECT_TRUE(mpg::test::eventually([&] { return s->connections().idle + s->connections().active == 0; }));
+            }
+            EXPECT_EQ(s->stats().connections_accepted, 3u);
+        });
+}
+
+TEST_P(http_client, keeps_a_connection_over_the_end_of_another) {
+    run([] {
+        live_server s;
+        s->handle("/", [](request& req, response& res) { (void)res.write(req.remote_endpoint().to_string()); });
+        s.start();
+        client c({.idle_timeout = 300ms});
+        auto first = c.get(url(s, "/")), second = c.get(url(s, "/"));
+        EXPECT_TRUE(first->body().read_all());
+        const std::string later = second->body().read_all().value();
+        { auto gone = std::move(first); }
+        mpg::sleep_for(200ms);
+        { auto kept = std::move(second); }
+        EXPECT_TRUE(mpg::test::eventually([&] { return s->connections().idle + s->connections().active == 1; }));
+        EXPECT_EQ(c.get(url(s, "/"))->body().read_all(), later);
+    });
+}
+
 TEST_P(http_client, sends_nothing_behind_a_request_that_said_close) {
     run([] {
         auto listener = mpg::test::listen_local();
@@ -571,6 +603,18 @@ TEST_P(http_client, goes_through_a_proxy) {
     });
 }
 
+TEST_P(http_client, does_not_pass_by_a_proxy_that_it_cannot_use) {
+    run([] {
+        live_server s;
+        s->handle("/", [](request&, response& res) { (void)res.write("direct"); });
+        s.start();
+        for (const char* named : {"socks5://127.0.0.1:1", "https://127.0.0.1:1", "bad host", "http://", "http://u@"})
+            EXPECT_EQ(client({.proxy = named}).get(url(s, "/")).error(), std::errc::protocol_not_supported) << named;
+        for (const char* none : {"", " "})
+            EXPECT_EQ(client({.proxy = none}).get(url(s, "/"))->body().read_all(), "direct");
+    });
+}
+
 TEST(http_client_proxy, who_goes_through_it) {
     using mpg::http::detail::client_proxy;
     using mpg::http::detail::client_url;
@@ -591,7 +635,9 @@ TEST(http_client_proxy, who_goes_through_it) {
         EXPECT_FALSE(goes(p, no)) << no;
     EXPECT_FALSE(goes(client_proxy::parse("proxy.example", "*"), "http://x.example/"));
     EXPECT_FALSE(goes(client_proxy::parse("", ""), "http://x.example/"));
-    EXPECT_EQ(client_proxy::parse("socks5://x", "").address, "");
+    const auto other = client_proxy::parse("socks5://x", "a.example");
+    EXPECT_EQ(other.address, "");
+    EXPECT_TRUE(other.unusable && goes(other, "http://b.example/") && !goes(other, "http://a.example/"));
     EXPECT_EQ(client_proxy::parse("http://u@[::1]:3128/", "").address, "[::1]:3128");
     EXPECT_EQ(client_proxy::parse("bad host", "").address, "");
 }

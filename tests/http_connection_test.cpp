@@ -123,6 +123,7 @@ TEST(http_connection, what_clients_send_gets_its_answer_in_every_split) {
         {"CONNECT a:65536 HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
         {"CONNECT :80 HTTP/1.1\r\nHost: a\r\n\r\n", "400"},
         {"GET /a/../ok HTTP/1.1\r\nHost: a\r\n\r\n", "301"},
+        {"GET /a/%2e%2E/ok HTTP/1.1\r\nHost: a\r\n\r\n", "301"},
         {"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET /ok HTTP/1.1\r\nHost: "
          "a\r\n\r\n",
          "200 200"},
@@ -487,6 +488,35 @@ TEST(http_response, a_405_says_what_is_allowed) {
     EXPECT_TRUE(s.talk({"GET /tree HTTP/1.1\r\nHost: a\r\n\r\n"}).sent.starts_with("HTTP/1.1 405 "));
 }
 
+/// As Go 1.22 does: paths are compared and cleaned as they were sent, so that an escaped slash is data.
+TEST(http_response, sends_unclean_paths_and_roots_of_subtrees_to_the_right_one) {
+    offline s;
+    const auto path = [](request& req, response& res) { (void)res.write(std::string(req.pattern()) + ' ' + req.path_value("x")); };
+    for (const char* p : {"/", "/tree/", "GET /get/", "/one/{x}", "/two/{x}", "/two/a/", "/deep/{x}/end/"}) s.handle(p, path);
+    auto get = [&](std::string target, std::string method = "GET") {
+        const std::string sent = dateless(s.talk({method + ' ' + target + " HTTP/1.1\r\nHost: a\r\n\r\n"}).sent);
+        const std::size_t at = sent.find("Location: ");
+        return at != sent.npos ? "-> " + sent.substr(at + 10, sent.find('\r', at) - at - 10) : sent.substr(sent.find("\r\n\r\n") + 4);
+    };
+    EXPECT_EQ(get("/tree"), "-> /tree/") << "although \"/\" would take it";
+    EXPECT_EQ(get("/tree?q=%20"), "-> /tree/?q=%20");
+    EXPECT_EQ(get("/get"), "-> /get/");
+    EXPECT_EQ(get("/get", "POST"), "/ ") << "it is nobody's subtree with that method";
+    EXPECT_EQ(get("/two/a"), "/two/{x} a") << "what matches as a whole goes first";
+    EXPECT_EQ(get("/deep/a%2Fb/end"), "-> /deep/a%2Fb/end/");
+    EXPECT_EQ(get("/one/a%2F%2Fb"), "/one/{x} a//b") << "a key, whatever is in it";
+    EXPECT_EQ(get("/one//a%2Fb%20c"), "-> /one/a%2Fb%20c");
+    EXPECT_EQ(get("/one/./a%2fb"), "-> /one/a%2fb");
+    EXPECT_EQ(get("/one/%2e%2E/two/x"), "-> /two/x");
+    EXPECT_EQ(get("/one/%2e"), "-> /one");
+    EXPECT_EQ(get("/one/..%2Fb"), "-> /b") << "no handler sees what it might take for a way up";
+    EXPECT_EQ(get("/one/a%2F..%2F..%2Fb"), "-> /b");
+    EXPECT_EQ(get("//evil.example/%2e%2e"), "-> /");
+    EXPECT_EQ(get("/.//evil.example"), "-> /evil.example");
+    EXPECT_EQ(get("/./\\\\evil.example"), "-> /%5C%5Cevil.example");
+    EXPECT_EQ(get("/one/.../x"), "/ ");
+}
+
 TEST(http_response, redirects) {
     offline s;
     s.handle("/tree/", [](request&, response& res) { (void)res.write("tree"); });
@@ -666,7 +696,7 @@ TEST(http_stats, count_what_happens) {
     std::uint64_t measured = 0;
     for (auto n : got.latency) measured += n;
     EXPECT_EQ(measured, 4u);
-    EXPECT_EQ(log, "GET /ok 200 2\nGET /throw 500 26\nGET /throw_late 200 4\nGET /take 200 0\n");
+    EXPECT_EQ(log, "GET /ok 200 2\nGET /none 404 14\nGET /throw 500 26\nGET /throw_late 200 4\nGET /take 200 0\n");
 }
 
 TEST(http_stats, in_the_words_of_prometheus) {

@@ -115,6 +115,16 @@ TEST(http_head, hostile_ones_are_refused) {
         {"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505},
         {"GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505},
         {"PRI * HTTP/2.0\r\n\r\n", 505},
+        {"GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505},
+        {"GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", 400},
+        {"GET / HTTP/1.1\t\r\nHost: a\r\n\r\n", 400},
+        {"GET / HTTP/01.1\r\nHost: a\r\n\r\n", 400},
+        {"GET / HTTP/ 1.1\r\nHost: a\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\r\nHost: a\r\n\r\n", 400},
+        {"GET / HTTP/1.1\rHost: a\r\n\r\n", 400},
+        {"\xef\xbb\xbfGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400},
+        {"GET / \r\nHost: a\r\n\r\n", 400},
+        {"GET\r\nHost: a\r\n\r\n", 400},
         // fields
         {"GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n", 400},
         {"GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n", 400},
@@ -163,6 +173,26 @@ TEST(http_head, hostile_ones_are_refused) {
         {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\r\n\r\n", 400},
         {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n", 400},
         {"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:5\t\r\n\r\n", 0},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nX: y\r\ncontent-length: 6\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length\t: 5\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5;\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5.0\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5,,5\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \x85"
+         "5\r\n\r\n",
+         400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tchunked \r\n\r\n", 0},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding\t: chunked\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;q=1\r\n\r\n", 501},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n", 501},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chun ked\r\n\r\n", 501},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \xa0"
+         "chunked\r\n\r\n",
+         501},
+        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n", 400},
+        {"POST / HTTP/1.1\r\nHost: a\r\nX: y\r\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
         // expectations
         {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n", 0},
         {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 200-ok\r\n\r\n", 417},
@@ -173,6 +203,8 @@ TEST(http_head, hostile_ones_are_refused) {
     EXPECT_EQ(status_of("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n"sv), 400);
     EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n"sv), 400);
     EXPECT_EQ(status_of("GET / HTTP/1.1\r\nHost: a\r\nX\0: y\r\n\r\n"sv), 400);
+    EXPECT_EQ(status_of("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\0\r\n\r\n"sv), 400);
+    EXPECT_EQ(status_of("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\0\r\n\r\n"sv), 400);
 }
 
 TEST(http_head, a_long_folded_value_is_refused) {
@@ -266,6 +298,22 @@ TEST(http_chunked, malformed_ones_are_400_in_every_split) {
              "5\r\nhello\r\n0\r\nContent-Length: 9\r\n\r\n",
              "5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n",
              "5\r\nhello\r\n0\r\n\rX\r\n\r\n",
+             "5\r\r\nhello\r\n0\r\n\r\n",
+             "5\r\nhello\n0\r\n\r\n",
+             "5\r\nhello\r0\r\n\r\n",
+             "5 \r\nhello\r\n0\r\n\r\n",
+             "5\t\r\nhello\r\n0\r\n\r\n",
+             "5,\r\nhello\r\n0\r\n\r\n",
+             "5;;\r\nhello\r\n0\r\n\r\n",
+             "5;a\n\r\nhello\r\n0\r\n\r\n",
+             "5;a=\"b\r\nhello\r\n0\r\n\r\n\"\r\nhello\r\n0\r\n\r\n", // a line end within quotes
+             "5\r\nhello\r\n\r\n0\r\n\r\n",
+             "0\n\r\n\r\n",
+             "0\r\n\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+             "0\r\nX: y\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+             "0\r\nX: a\rb\r\n\r\n",
+             "0\r\n X: y\r\n\r\n",
+             "0\r\nX\r\n\r\n",
          }) {
         const std::string_view text = raw;
         for (std::size_t cut = 0; cut <= text.size(); ++cut) {

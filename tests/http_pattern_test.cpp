@@ -2,8 +2,10 @@
 // ServeMux.
 #include "support.hpp"
 
+#include <mpg/base/random.hpp>
 #include <mpg/http/router.hpp>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -155,6 +157,103 @@ TEST(http_router, a_subtree_takes_its_root_without_the_slash) {
     EXPECT_FALSE(r.has_subtree("POST", "h", "/other/1"));
     EXPECT_FALSE(r.has_subtree("GET", "h", "/tree/below"));
     EXPECT_FALSE(r.has_subtree("GET", "h", "/nothing"));
+}
+
+TEST(http_router, a_wildcard_for_all_does_not_take_the_root_of_a_subtree) {
+    const router r = make({"/", "/tree/", "GET /{x}", "/all/{rest...}", "/end/{$}"});
+    auto goes = [&](std::string_view method, std::string_view path) {
+        path_values values;
+        return r.belongs_to_subtree(method, "h", path, r.find(method, "h", path, values));
+    };
+    EXPECT_TRUE(goes("POST", "/tree"));
+    EXPECT_TRUE(goes("POST", "/all"));
+    EXPECT_TRUE(goes("POST", "/end"));
+    EXPECT_FALSE(goes("GET", "/tree")) << "\"GET /{x}\" is as long as that";
+    EXPECT_FALSE(goes("POST", "/tree/"));
+    EXPECT_FALSE(goes("POST", "/tree/a"));
+    EXPECT_FALSE(goes("POST", "/none"));
+    EXPECT_FALSE(goes("POST", "/"));
+    EXPECT_FALSE(goes("OPTIONS", "*"));
+}
+
+/// Of all patterns and paths over two letters: the tree finds what the definition says, and conflicts are those of the definition.
+TEST(http_router, does_what_the_definition_says) {
+    mpg::base::random random(mpg::test::seed());
+    std::vector<std::string> paths{"/"};
+    for (std::size_t i = 0; i != paths.size() && paths.size() < 400; ++i) {
+        const std::string p = paths[i];
+        if (std::count(p.begin(), p.end(), '/') > 3) continue;
+        const std::string base = p.back() == '/' ? p : p + "/";
+        for (const char* s : {"a", "b"}) paths.push_back(base + s);
+        if (p.back() != '/') paths.push_back(p + "/");
+    }
+    const auto matches = [](const pattern& p, std::string_view method, std::string_view path) {
+        if (!p.method.empty() && p.method != method && !(p.method == "GET" && method == "HEAD")) return false;
+        std::vector<std::string> have;
+        for (std::size_t at = 1;; ++at) {
+            const std::size_t end = std::min(path.find('/', at), path.size());
+            have.emplace_back(path.substr(at, end - at));
+            if ((at = end) == path.size()) break;
+        }
+        for (std::size_t i = 0; i != p.segments.size(); ++i) {
+            if (i == have.size()) return false;
+            using kind = mpg::http::detail::segment::kind;
+            if (p.segments[i].what == kind::rest) return true;
+            if (p.segments[i].what == kind::literal ? p.segments[i].text != have[i] : have[i].empty()) return false;
+        }
+        return have.size() == p.segments.size();
+    };
+    constexpr const char* methods[] = {"GET", "HEAD", "POST"};
+    std::size_t added = 0, refused = 0, found = 0;
+    for (int round = 0; round != 200; ++round) {
+        router r;
+        std::vector<pattern> all;
+        for (int i = 0; i != 6; ++i) {
+            constexpr const char* beginnings[] = {"", "", "GET ", "POST ", "HEAD "};
+            std::string text = beginnings[random.below(5)];
+            const unsigned depth = random.below(3);
+            for (unsigned k = 0; k != depth; ++k)
+                text += random.below(3) == 0 ? "/{x" + std::to_string(k) + "}" : random.below(2) ? "/a" : "/b";
+            constexpr const char* ends[] = {"/a", "/b", "/{y}", "/{$}", "/", "/{rest...}"};
+            text += ends[random.below(6)];
+            const pattern fresh = pattern::parse(text);
+            // Two conflict when both take some request, and neither takes all that the other does.
+            bool conflict = false;
+            for (const pattern& other : all) {
+                bool both = false, only_fresh = false, only_other = false;
+                for (const char* m : methods)
+                    for (const std::string& path : paths) {
+                        const bool f = matches(fresh, m, path), o = matches(other, m, path);
+                        both = both || (f && o);
+                        only_fresh = only_fresh || (f && !o);
+                        only_other = only_other || (o && !f);
+                    }
+                conflict = conflict || (both && only_fresh == only_other);
+            }
+            try {
+                r.add(text, 0);
+                ASSERT_FALSE(conflict) << text;
+                all.push_back(fresh);
+                ++added;
+            } catch (const std::invalid_argument& e) {
+                ASSERT_TRUE(conflict) << e.what();
+                ++refused;
+            }
+        }
+        for (const char* m : methods)
+            for (const std::string& path : paths) {
+                const pattern* best = nullptr; // of those that match, the one that is more specific than all others
+                for (const pattern& p : all)
+                    if (matches(p, m, path) && (!best || p.compare(*best) == relation::more_specific)) best = &p;
+                path_values values;
+                const auto* got = r.find(m, "h", path, values);
+                ASSERT_EQ(got ? got->what.text : "", best ? best->text : "") << m << ' ' << path;
+                found += got != nullptr;
+            }
+    }
+    EXPECT_GT(added, 200u);
+    EXPECT_GT(refused, 50u);
+    EXPECT_GT(found, 1000u);
 }
 
 TEST(http_router, a_copy_is_independent) {

@@ -195,8 +195,11 @@ void fuzz_url(std::string_view text) {
         std::string path;
         require(detail::valid_escapes(parts->path), "escapes were looked at");
         detail::decode_to(path, parts->path);
-        const std::string clean = detail::clean_path(path);
-        require(detail::clean_path(clean) == clean && detail::is_clean_path(clean), "a clean path is clean");
+        const std::string clean = detail::clean_target(parts->path);
+        require(detail::valid_escapes(clean) && detail::clean_target(clean) == clean, "a clean path stays so");
+        std::string served;
+        detail::decode_to(served, clean);
+        require(detail::is_clean_target(clean, served) && !detail::has_dot_segment(served), "and is served");
         std::string escaped, again;
         detail::encode_path_to(escaped, path);
         require(detail::valid_escapes(escaped), "what is escaped has right escapes");

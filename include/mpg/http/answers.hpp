@@ -24,23 +24,18 @@ inline void say(response& res, int status) {
     (void)res.write(text);
 }
 
+/// path: escaped.
 inline void redirect(response& res, const exchange& x, std::string_view path) {
     std::string location;
-    encode_path_to(location, path);
+    encode_path_to(location, path, true);
     if (!x.parts.query.empty()) (location += '?') += x.parts.query;
     res.header("Location", location);
     say(res, 301);
 }
 
-/// 404, 405 with what is allowed, or the way to the subtree of that name.
+/// 404, or 405 with what is allowed.
 inline void not_found(response& res, const exchange& x, const routes& table, std::string_view host) {
     if (x.parts.path == "*") return; // OPTIONS *: the server is there
-    if (x.head.method != "CONNECT" && !x.parts.path.empty() && x.parts.path.back() != '/' &&
-        table.has_subtree(x.head.method, host, x.parts.path)) {
-        std::string with_slash;
-        decode_to(with_slash, x.parts.path);
-        return redirect(res, x, with_slash += '/');
-    }
     const std::string allowed = table.allowed(host, x.parts.path);
     if (!allowed.empty()) res.header("Allow", allowed);
     say(res, allowed.empty() ? 404 : 405);

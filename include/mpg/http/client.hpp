@@ -39,7 +39,8 @@ struct client_options {
     unsigned max_redirects = 10;                                      // 0: they are returned as they are
     std::size_t max_per_host = 0; // requests to one host under way at once; further ones wait; 0: any number
     /// "http://[user:password@]host[:port]", "" for none. Not set: what the environment says (http_proxy,
-    /// https_proxy, no_proxy).
+    /// https_proxy, no_proxy). What should go through a proxy of another kind ("socks5://...") fails with
+    /// std::errc::protocol_not_supported.
     std::optional<std::string> proxy = std::nullopt;
     /// How the trace context of a request's context is sent along. Null: not at all. Nor is it where the request's own
     /// headers say something of the kind.
@@ -282,6 +283,8 @@ class client {
     result<client_response> send(const client_request& r, const detail::client_url& url, const context& ctx,
                                  const trace_context* trace) {
         if (url.secure && !options_.tls)
+            return unexpected(std::make_error_code(std::errc::protocol_not_supported));
+        if (const auto& p = url.secure ? secure_proxy_ : proxy_; p.unusable && p.serves(url))
             return unexpected(std::make_error_code(std::errc::protocol_not_supported));
         const bool by_proxy = !url.secure && proxy_.serves(url);
         const auto head = serialise(r, url, by_proxy, trace);

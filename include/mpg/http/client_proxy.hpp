@@ -36,11 +36,13 @@ struct client_proxy {
     std::string address;       // "host:port"; empty: there is none
     std::string authorization; // of the Proxy-Authorization field; may be empty
     bool local_too = false;    // also for this machine's own names and addresses
+    bool unusable = false;     // one was named, but not of a kind that we have: who goes through it gets nowhere
 
     /// "http://[user:password@]host[:port]", the scheme may be left out. no_proxy: names (with all below
     /// them), addresses, address ranges, each with a port if that matters; "*" for all.
     static client_proxy parse(std::string_view proxy, std::string_view no_proxy) {
         client_proxy p;
+        p.unusable = !trim(proxy).empty(); // until it is taken apart
         for_each_element(no_proxy, [&](std::string_view e) { p.direct_.emplace_back(e); });
         if (const std::size_t scheme = proxy.find("://"); scheme != proxy.npos) {
             if (!equal_fold(proxy.substr(0, scheme), "http")) return p;
@@ -56,6 +58,7 @@ struct client_proxy {
         if (proxy.empty() || !is_host(proxy)) return p;
         p.address = proxy;
         if (host_without_port(proxy).size() == proxy.size()) p.address += ":80";
+        p.unusable = false;
         return p;
     }
     /// Of http_proxy (or HTTP_PROXY, but not in a CGI program, where a client's Proxy field sets that) or,
@@ -73,7 +76,7 @@ struct client_proxy {
     }
 
     bool serves(const client_url& url) const {
-        if (address.empty()) return false;
+        if (address.empty() && !unusable) return false;
         const std::string full = url.address();
         std::string_view host = host_without_port(full);
         const std::string_view port = std::string_view(full).substr(host.size() + 1);

@@ -220,12 +220,17 @@ class connection final : public registry::entry {
                      &take_stream);
         std::unique_ptr<span> traced;
         if (core_.options.spans) [[unlikely]] traced = req.start_span(*core_.options.spans);
-        if (x.head.method != "CONNECT" && x.parts.path != "*" && !is_clean_path(path))
-            redirect(res, x, clean_path(path));
-        else if (route) {
+        const bool timed = core_.options.measure_latency || core_.on_response;
+        const base::nanos began = timed ? base::now() : 0;
+        std::string elsewhere; // the path that is asked for in place of this one
+        if (x.head.method != "CONNECT" && x.parts.path != "*") {
+            if (!is_clean_target(x.parts.path, path))
+                elsewhere = clean_target(x.parts.path);
+            else if (table.belongs_to_subtree(x.head.method, host, x.parts.path, route))
+                (elsewhere = x.parts.path) += '/';
+        }
+        if (route && elsewhere.empty()) {
             x.counters.started.add();
-            const bool timed = core_.options.measure_latency || core_.on_response;
-            const base::nanos began = timed ? base::now() : 0;
             const bool goes_on = call(x, *route->target, req, res) && !gone_;
             const base::nanos took = timed ? base::now() - began : 0;
             x.counters.ended.add();
@@ -235,7 +240,8 @@ class connection final : public registry::entry {
             if (traced && !goes_on && !gone_) traced->set_error("exception");
             if (!goes_on) return false;
         } else {
-            not_found(res, x, table, host);
+            elsewhere.empty() ? not_found(res, x, table, host) : redirect(res, x, elsewhere);
+            if (core_.on_response) core_.on_response(req, res, nanoseconds(base::now() - began));
         }
 
         if (!leaves_usable(body)) res.keep_alive_ = false;

@@ -56,7 +56,7 @@ template <class Target> class router {
         return found;
     }
 
-    /// The methods for which a path, or the one with a '/' behind it to which requests are sent (has_subtree), has routes,
+    /// The methods for which a path, or the one with a '/' behind it to which requests are sent, has routes,
     /// sorted and separated by ", ": the Allow header of a 405; "" when it has none.
     std::string allowed(std::string_view host, std::string_view path) const {
         std::vector<std::string_view> methods;
@@ -78,8 +78,15 @@ template <class Target> class router {
         return list;
     }
 
-    /// Whether a pattern ends with exactly this path and a '/': then a request for the path is sent there, as
-    /// in Go.
+    /// Whether a request is sent to its path with a '/' behind it, as in Go: a pattern ends with exactly that, and what find
+    /// has found is at most a wildcard for all that follows.
+    bool belongs_to_subtree(std::string_view method, std::string_view host, std::string_view path,
+                            const route* found) const {
+        if (path.empty() || path.back() == '/' || path == "*") return false;
+        if (found && found->what.segments.back().what != segment::kind::rest) return false;
+        return has_subtree(method, host, path);
+    }
+    /// Whether a pattern ends with exactly this path and a '/'.
     bool has_subtree(std::string_view method, std::string_view host, std::string_view path) const {
         std::string with_slash(path);
         with_slash += '/';

@@ -126,9 +126,10 @@ class server {
         core_.on_exception = std::move(f);
     }
 
-    /// Calls f after each handler, in its task: the request, the response as far as it is known (status(),
-    /// written()) and how long the handler took: for access logs. Not for what is refused before. Before
-    /// serving. f must not throw.
+    /// Calls f after each request, in its task: the request, the response as far as it is known (status(), written()) and how
+    /// long the handler took: for access logs. Also for those that no handler serves (404, 405, redirects to another path:
+    /// their pattern() is "" or that of a wildcard), but not for what is refused as no request (server_stats::refused).
+    /// Before serving. f must not throw.
     void on_response(std::function<void(const request&, const response&, std::chrono::nanoseconds)> f) {
         core_.on_response = std::move(f);
     }

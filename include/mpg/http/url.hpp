@@ -38,12 +38,12 @@ inline void decode_to(std::string& out, std::string_view s, bool plus_is_space =
     }
 }
 
-/// Appends s with everything escaped that may not stand in a path.
-inline void encode_path_to(std::string& out, std::string_view s) {
+/// Appends s with everything escaped that may not stand in a path; of what is_escaped already, what should have been.
+inline void encode_path_to(std::string& out, std::string_view s, bool is_escaped = false) {
     constexpr std::string_view hex = "0123456789ABCDEF", plain = "/-._~!$&'()*+,;=:@";
     for (char c : s) {
         const bool keep = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                          plain.find(c) != std::string_view::npos;
+                          plain.find(c) != std::string_view::npos || (c == '%' && is_escaped);
         if (keep) {
             out += c;
         } else {
@@ -145,7 +145,19 @@ constexpr bool is_clean_path(std::string_view path) noexcept {
     }
 }
 
-/// The clean form of a path: what Go's path.Clean does, but a '/' at the end stays.
+/// Whether a segment, as sent, is "." (1) or ".." (2), each dot written as such or as "%2e"; else 0.
+constexpr int dots_of(std::string_view segment) noexcept {
+    int dots = 0;
+    while (!segment.empty() && dots < 3) {
+        const bool escaped = segment.size() >= 3 && segment[0] == '%' && segment[1] == '2' && lower(segment[2]) == 'e';
+        if (!escaped && segment[0] != '.') return 0;
+        segment.remove_prefix(escaped ? 3 : 1);
+        ++dots;
+    }
+    return dots < 3 ? dots : 0;
+}
+
+/// The clean form of a path as sent: what Go's path.Clean does, but a '/' at the end stays, and so do escapes.
 inline std::string clean_path(std::string_view path) {
     std::vector<std::string_view> segments;
     std::string_view last;
@@ -153,9 +165,10 @@ inline std::string clean_path(std::string_view path) {
         std::size_t end = path.find('/', begin);
         if (end == std::string_view::npos) end = path.size();
         last = path.substr(begin, end - begin);
-        if (last == "..") {
+        const int dots = dots_of(last);
+        if (dots == 2) {
             if (!segments.empty()) segments.pop_back();
-        } else if (!last.empty() && last != ".") {
+        } else if (!last.empty() && dots == 0) {
             segments.push_back(last);
         }
         begin = end + 1;
@@ -164,6 +177,36 @@ inline std::string clean_path(std::string_view path) {
     for (std::string_view s : segments) (clean += '/') += s;
     if (clean.empty() || (last.empty() && !path.empty())) clean += '/';
     return clean;
+}
+
+/// Whether a path (decoded) has a "." or ".." segment.
+constexpr bool has_dot_segment(std::string_view path) noexcept {
+    while (!path.empty()) {
+        const std::size_t end = std::min(path.find('/'), path.size());
+        if (const std::string_view s = path.substr(0, end); s == "." || s == "..") return true;
+        path.remove_prefix(std::min(end + 1, path.size()));
+    }
+    return false;
+}
+
+/// Whether a request for this path, as sent and decoded, is served as it is. An escaped slash is data, and so "/a%2F%2Fb" is,
+/// but none that a handler might take for a way up.
+constexpr bool is_clean_target(std::string_view sent, std::string_view decoded) noexcept {
+    return is_clean_path(sent) && (sent.size() == decoded.size() || !has_dot_segment(decoded));
+}
+
+/// Where a request for another path is sent, escaped. Precondition: valid_escapes(sent).
+inline std::string clean_target(std::string_view sent) {
+    std::string clean = clean_path(sent), decoded;
+    decode_to(decoded, clean);
+    if (!has_dot_segment(decoded)) return clean;
+    std::string split; // at escaped slashes, too
+    for (std::size_t i = 0; i < clean.size(); ++i) {
+        const bool slash = clean[i] == '%' && clean[i + 1] == '2' && lower(clean[i + 2]) == 'f';
+        split += slash ? '/' : clean[i];
+        if (slash) i += 2;
+    }
+    return clean_path(split);
 }
 
 /// A path that begins with '/', with its "." and ".." segments resolved and empty ones kept (RFC 3986, 5.2.4).
