@@ -163,7 +163,7 @@ TEST_P(http_client_retry, sends_a_streamed_body_once) {
             auto got = mpg::http::fetch(std::move(r));
             ASSERT_TRUE(got) << got.error().message();
             if (status < 307) {
-                EXPECT_EQ(got->header("X-Text"), "GET ");
+                EXPECT_EQ(got->header("X-Text"), "GET");
             } else {
                 EXPECT_EQ(got->status(), status) << "its caller may send it again";
             }

@@ -77,10 +77,8 @@ TEST_P(http_compose, events_are_sent_as_they_come) {
             res.header("Content-Type", "text/event-stream").header("Cache-Control", "no-store");
             (void)res.flush(); // the header, before there is anything to tell
             const mpg::context& ctx = req.ctx();
-            while (true) {
-                auto e = events.recv(ctx);
-                if (!e) break;
-                (void)res.write("data: " + *e + "\n\n");
+            for (std::string e; events.recv(ctx, e) == mpg::chan_status::ok;) {
+                (void)res.write("data: " + e + "\n\n");
                 (void)res.flush();
             }
             ended.send(ctx.err());

@@ -67,11 +67,13 @@ class request_parser final : public message_parser<true> {
 
     /// Whether a request line ends with an HTTP version, which then is one that we do not speak.
     static bool is_other_version(std::string_view bytes) noexcept {
-        std::string_view version = bytes.substr(0, bytes.find('\r'));
+        const std::size_t end = bytes.find('\r');
+        if (bytes.substr(end, 2) != "\r\n") return false; // end: a header has one
+        std::string_view version = bytes.substr(0, end);
         for (int blanks = 0; blanks < 2; ++blanks) version.remove_prefix(version.find(' ') + 1);
         auto digit = [](char c) { return c >= '0' && c <= '9'; };
-        return version.size() == 8 && version.substr(0, 5) == "HTTP/" && digit(version[5]) &&
-               version[6] == '.' && digit(version[7]);
+        return version.size() == 8 && version.substr(0, 5) == "HTTP/" && digit(version[5]) && version[6] == '.' &&
+               digit(version[7]) && version != "HTTP/1.0" && version != "HTTP/1.1";
     }
 
     request_head& head_;
