@@ -124,6 +124,7 @@ set(MPG_HEADERS
     include/mpg/io/file.hpp
     include/mpg/io/kernel_copy.hpp
     include/mpg/io/liburing.hpp
+    include/mpg/io/pieces.hpp
     include/mpg/io/result.hpp
     include/mpg/io/ring.hpp
     include/mpg/io/signal.hpp

@@ -30,8 +30,9 @@
 #define MPG_TEST_CALLS(X)                                                                                    \
     X(accept4) X(bind) X(close) X(connect) X(copy_file_range) X(epoll_create1) X(epoll_ctl) X(epoll_pwait2)        \
     X(epoll_wait) X(eventfd) X(fcntl) X(fsync) X(getpeername) X(getsockname) X(getsockopt) X(io_uring_enter2)      \
-    X(ioctl) X(listen) X(open) X(pipe2) X(ppoll) X(pread) X(pwrite) X(read) X(recv) X(recvmmsg) X(recvmsg) X(send) \
-    X(sendfile) X(sendmmsg) X(sendmsg) X(setsockopt) X(shutdown) X(socket) X(socketpair) X(splice) X(write)
+    X(ioctl) X(listen) X(open) X(pipe2) X(ppoll) X(pread) X(preadv) X(pwrite) X(pwritev) X(read) X(readv) X(recv)  \
+    X(recvmmsg) X(recvmsg) X(send) X(sendfile) X(sendmmsg) X(sendmsg) X(setsockopt) X(shutdown) X(socket)          \
+    X(socketpair) X(splice) X(write) X(writev)
 
 namespace mpg::test {
 
@@ -196,6 +197,24 @@ MPG_TEST_TRANSFER(copy_file_range, (int from, ::off64_t* a, int to, ::off64_t* b
                   MPG_TEST_LIST(from, a, to, b), MPG_TEST_LIST(, flags))
 #undef MPG_TEST_TRANSFER
 #undef MPG_TEST_LIST
+
+// Of many pieces the first one alone, when something is to be cut.
+#define MPG_TEST_PIECES(name, parameters, after)                                                             \
+    inline ::ssize_t name parameters noexcept {                                                              \
+        if (const int e = test::detail::injected(test::call::name)) return errno = e, -1;                    \
+        ::msghdr m{};                                                                                        \
+        m.msg_iov = const_cast<::iovec*>(pieces);                                                            \
+        m.msg_iovlen = static_cast<std::size_t>(n);                                                          \
+        return test::detail::with_cut(                                                                       \
+            &m, [=](const ::msghdr* c) { return ::name(fd, c->msg_iov, static_cast<int>(c->msg_iovlen) after); }); \
+    }
+MPG_TEST_PIECES(readv, (int fd, const ::iovec* pieces, int n), )
+MPG_TEST_PIECES(writev, (int fd, const ::iovec* pieces, int n), )
+#define MPG_TEST_AT , at
+MPG_TEST_PIECES(preadv, (int fd, const ::iovec* pieces, int n, ::off_t at), MPG_TEST_AT)
+MPG_TEST_PIECES(pwritev, (int fd, const ::iovec* pieces, int n, ::off_t at), MPG_TEST_AT)
+#undef MPG_TEST_AT
+#undef MPG_TEST_PIECES
 
 inline int eventfd(unsigned value, int flags) noexcept {
     if (const int e = test::detail::injected(test::call::eventfd)) return errno = e, -1;

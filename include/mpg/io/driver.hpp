@@ -39,7 +39,7 @@ struct operation;
 enum class direction : std::uint8_t { read, write };
 
 /// What a driver that completes operations is to do; a driver of readiness waits for `way` in each case.
-enum class op_code : std::uint8_t { ready, recv, send, read, write, sync };
+enum class op_code : std::uint8_t { ready, recv, send, read, write, readv, writev, sync };
 
 /// The result with which a driver of readiness ends an operation: try the system call again.
 inline constexpr outcome try_again = -EAGAIN;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <mpg/io/descriptor_owner.hpp>
+#include <mpg/io/pieces.hpp>
 #include <mpg/io/result.hpp>
 #include <mpg/io/turn.hpp>
 #include <mpg/io/unique_fd.hpp>
@@ -62,6 +63,23 @@ class file : public io::descriptor_owner {
     result<std::size_t> write_at(std::span<const std::byte> from, std::uint64_t offset, const context& ctx) {
         return put(from, offset, sched::source_of(ctx));
     }
+    /// The same with several buffers, in order.
+    result<std::size_t> readv(std::span<const ::iovec> to) { return read_pieces(to, nullptr); }
+    result<std::size_t> readv(std::span<const ::iovec> to, const context& ctx) { return read_pieces(to, sched::source_of(ctx)); }
+    result<std::size_t> writev(std::span<const ::iovec> from) { return all_pieces(true, from, own_position, nullptr); }
+    result<std::size_t> writev(std::span<const ::iovec> from, const context& ctx) {
+        return all_pieces(true, from, own_position, sched::source_of(ctx));
+    }
+    result<std::size_t> readv_at(std::span<const ::iovec> to, std::uint64_t offset) { return all_pieces(false, to, offset, nullptr); }
+    result<std::size_t> readv_at(std::span<const ::iovec> to, std::uint64_t offset, const context& ctx) {
+        return all_pieces(false, to, offset, sched::source_of(ctx));
+    }
+    result<std::size_t> writev_at(std::span<const ::iovec> from, std::uint64_t offset) {
+        return all_pieces(true, from, offset, nullptr);
+    }
+    result<std::size_t> writev_at(std::span<const ::iovec> from, std::uint64_t offset, const context& ctx) {
+        return all_pieces(true, from, offset, sched::source_of(ctx));
+    }
     /// What was written is on the disk when this returns.
     std::error_code sync() { return flush(nullptr); }
     std::error_code sync(const context& ctx) { return flush(sched::source_of(ctx)); }
@@ -81,12 +99,17 @@ class file : public io::descriptor_owner {
         if (n < 0) return unexpected(io::error_of(n));
         return static_cast<std::size_t>(n);
     }
-    io::outcome transfer(io::turn& t, io::op_code code, void* address, std::size_t n, std::uint64_t offset);
+    io::outcome transfer(io::turn& t, io::op_code code, void* address, std::size_t n, std::uint64_t offset, std::size_t bytes);
+    io::outcome transfer(io::turn& t, io::op_code code, void* address, std::size_t n, std::uint64_t offset) {
+        return transfer(t, code, address, n, offset, io::clamp(n));
+    }
     result<std::size_t> read_some(std::span<std::byte> to, sched::cancel_source* cancel);
     result<std::size_t> write_all(std::span<const std::byte> from, sched::cancel_source* cancel);
     result<std::size_t> fill(std::span<std::byte> to, std::uint64_t offset, sched::cancel_source* cancel);
     result<std::size_t> put(std::span<const std::byte> from, std::uint64_t offset,
                             sched::cancel_source* cancel);
+    result<std::size_t> read_pieces(std::span<const ::iovec> to, sched::cancel_source* cancel);
+    result<std::size_t> all_pieces(bool writes, std::span<const ::iovec> pieces, std::uint64_t offset, sched::cancel_source* cancel);
     std::error_code flush(sched::cancel_source* cancel);
 
     bool waitable_ = false; // it is non-blocking, and a driver can tell when it is ready
@@ -101,7 +124,7 @@ MPG_NOINLINE inline outcome open(const char* path, int flags, ::mode_t mode) noe
         if (errno != EINTR) return -errno;
     }
 }
-/// One of read, write and sync; offset ~0: at the file's own position.
+/// One of read, write, readv, writev and sync; offset ~0: at the file's own position.
 MPG_NOINLINE inline outcome transfer(op_code code, int fd, void* address, std::size_t n,
                                      std::uint64_t offset) noexcept {
     const bool own = offset == ~std::uint64_t{0};
@@ -112,15 +135,21 @@ MPG_NOINLINE inline outcome transfer(op_code code, int fd, void* address, std::s
             r = os::fsync(fd);
         else if (code == op_code::read)
             r = own ? os::read(fd, address, clamp(n)) : os::pread(fd, address, clamp(n), at);
+        else if (code == op_code::readv)
+            r = own ? os::readv(fd, static_cast<::iovec*>(address), static_cast<int>(n))
+                    : os::preadv(fd, static_cast<::iovec*>(address), static_cast<int>(n), at);
+        else if (code == op_code::writev)
+            r = own ? os::writev(fd, static_cast<::iovec*>(address), static_cast<int>(n))
+                    : os::pwritev(fd, static_cast<::iovec*>(address), static_cast<int>(n), at);
         else
             r = own ? os::write(fd, address, clamp(n)) : os::pwrite(fd, address, clamp(n), at);
         if (r >= 0) return r;
         if (errno != EINTR) return -errno;
     }
 }
-/// A write to a pipe without readers fails with EPIPE and leaves no signal.
-MPG_NOINLINE inline outcome write_to_pipe(int fd, const void* from, std::size_t n) noexcept {
-    return without_sigpipe(n, [=]() noexcept { return write(fd, from, n); });
+/// A write (or writev) to a pipe without readers fails with EPIPE and leaves no signal. bytes: of what is to be written.
+MPG_NOINLINE inline outcome write_to_pipe(op_code code, int fd, void* from, std::size_t n, std::size_t bytes) noexcept {
+    return without_sigpipe(bytes, [=]() noexcept { return transfer(code, fd, from, n, ~std::uint64_t{0}); });
 }
 MPG_NOINLINE inline outcome pipe(int ends[2]) noexcept {
     return os::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0 ? 0 : -errno;
@@ -156,14 +185,14 @@ inline result<std::pair<file, file>> pipe() {
     return std::pair(file(std::move(reader), true), file(std::move(writer), true));
 }
 
-/// One transfer of at most n bytes; waits for it.
+/// One transfer of at most n bytes, or of n pieces that have so many bytes together; waits for it.
 inline io::outcome file::transfer(io::turn& t, io::op_code code, void* address, std::size_t n,
-                                  std::uint64_t offset) {
+                                  std::uint64_t offset, std::size_t bytes) {
     if (waitable_) {
         for (;;) {
             t.worth_a_try();
-            const bool writes = code == io::op_code::write && offset == own_position;
-            const io::outcome r = writes ? io::sys::write_to_pipe(t.fd(), address, n)
+            const bool writes = (code == io::op_code::write || code == io::op_code::writev) && offset == own_position;
+            const io::outcome r = writes ? io::sys::write_to_pipe(code, t.fd(), address, n, bytes)
                                          : io::sys::transfer(code, t.fd(), address, n, offset);
             if (r != io::try_again) return r;
             t.used_up(true);
@@ -225,6 +254,34 @@ inline result<std::size_t> file::put(std::span<const std::byte> from, std::uint6
         done += static_cast<std::size_t>(n);
     }
     return from.size();
+}
+
+inline result<std::size_t> file::read_pieces(std::span<const ::iovec> to, sched::cancel_source* cancel) {
+    if (!fd_) return unexpected(make_error_code(errc::closed));
+    io::turn t(*fd_, io::direction::read, sched::wait_reason::io_file, cancel);
+    if (const io::outcome e = t.begin(); e < 0) return sized(e);
+    io::pieces_left left(to);
+    const std::span<::iovec> part = left.window();
+    if (part.empty()) return std::size_t{0};
+    return sized(transfer(t, io::op_code::readv, part.data(), part.size(), own_position, left.asked()));
+}
+
+/// All of them, of those that are read up to the end of the file.
+inline result<std::size_t> file::all_pieces(bool writes, std::span<const ::iovec> pieces, std::uint64_t offset,
+                                            sched::cancel_source* cancel) {
+    if (!fd_) return unexpected(make_error_code(errc::closed));
+    io::turn t(*fd_, writes ? io::direction::write : io::direction::read, sched::wait_reason::io_file, cancel);
+    if (const io::outcome e = offset == own_position ? t.begin() : t.begin_shared(); e < 0) return sized(e);
+    for (io::pieces_left left(pieces);;) {
+        const std::span<::iovec> part = left.window();
+        if (part.empty()) return left.done();
+        const std::uint64_t at = offset == own_position ? offset : offset + left.done();
+        const io::outcome n =
+            transfer(t, writes ? io::op_code::writev : io::op_code::readv, part.data(), part.size(), at, left.asked());
+        if (n < 0) return sized(n);
+        if (n == 0) return left.done();
+        left.advance(static_cast<std::size_t>(n));
+    }
 }
 
 inline std::error_code file::flush(sched::cancel_source* cancel) {

@@ -56,8 +56,8 @@ namespace mpg::io::sys::os {
 
 using ::accept4, ::bind, ::close, ::connect, ::copy_file_range, ::epoll_create1, ::epoll_ctl, ::epoll_pwait2,
     ::epoll_wait, ::eventfd, ::fcntl, ::fsync, ::getpeername, ::getsockname, ::getsockopt, ::ioctl, ::listen, ::open,
-    ::pipe2, ::ppoll, ::pread, ::pwrite, ::read, ::recv, ::recvmmsg, ::recvmsg, ::send,
-    ::sendfile, ::sendmmsg, ::sendmsg, ::setsockopt, ::shutdown, ::socket, ::socketpair, ::splice, ::write;
+    ::pipe2, ::ppoll, ::pread, ::preadv, ::pwrite, ::pwritev, ::read, ::readv, ::recv, ::recvmmsg, ::recvmsg, ::send,
+    ::sendfile, ::sendmmsg, ::sendmsg, ::setsockopt, ::shutdown, ::socket, ::socketpair, ::splice, ::write, ::writev;
 
 /// How much of a transfer a ring is asked for, and what its completion says.
 constexpr std::uint32_t ring_length(std::uint32_t n) noexcept { return n; }

@@ -6,9 +6,9 @@
 // it together with the waiting.
 #pragma once
 
+#include <mpg/io/pieces.hpp>
 #include <mpg/io/turn.hpp>
 
-#include <algorithm>
 #include <span>
 
 namespace mpg::io {
@@ -66,27 +66,34 @@ inline outcome send_all(turn& t, const void* from, std::size_t size) {
     return static_cast<outcome>(size);
 }
 
+/// At least one byte into the pieces, in order, or 0 at the end of the stream. One call takes the first 64 that have room.
+inline outcome receive_pieces(turn& t, std::span<const ::iovec> pieces) {
+    pieces_left left(pieces);
+    const std::span<::iovec> part = left.window();
+    if (part.empty()) return 0;
+    for (;;) {
+        ::msghdr m{};
+        m.msg_iov = part.data();
+        m.msg_iovlen = part.size();
+        t.worth_a_try();
+        const outcome n = sys::recvmsg(t.fd(), &m, MSG_DONTWAIT);
+        const bool filled = n == static_cast<outcome>(left.asked());
+        t.target().holds_more = filled;
+        if (n == try_again || (!filled && !t.target().stops_at_borders)) t.used_up(n == try_again);
+        if (n != try_again) return n;
+        if (const outcome e = t.wait(op_code::ready); e != try_again) return e;
+    }
+}
+
 /// All of the pieces.
 inline outcome send_pieces(turn& t, std::span<const ::iovec> pieces) {
-    constexpr std::size_t window = 64;
-    ::iovec part[window];
-    std::size_t done = 0, skip = 0; // skip: bytes of the first piece that are sent
+    pieces_left left(pieces);
     for (;;) {
-        while (!pieces.empty() && pieces.front().iov_len == skip) {
-            pieces = pieces.subspan(1);
-            skip = 0;
-        }
-        if (pieces.empty()) return static_cast<outcome>(done);
+        const std::span<::iovec> part = left.window();
+        if (part.empty()) return static_cast<outcome>(left.done());
         ::msghdr m{};
-        m.msg_iov = part;
-        std::size_t asked = 0;
-        for (const ::iovec& piece : pieces.first(std::min(window, pieces.size()))) {
-            const std::size_t from = m.msg_iovlen == 0 ? skip : 0, n = clamp(piece.iov_len - from);
-            if (n > max_transfer - asked) break;
-            part[m.msg_iovlen++] = {static_cast<char*>(piece.iov_base) + from, n};
-            asked += n;
-            if (n != piece.iov_len - from) break;
-        }
+        m.msg_iov = part.data();
+        m.msg_iovlen = part.size();
         t.worth_a_try();
         outcome n = sys::sendmsg(t.fd(), &m, MSG_DONTWAIT);
         if (n == try_again) {
@@ -96,16 +103,7 @@ inline outcome send_pieces(turn& t, std::span<const ::iovec> pieces) {
             continue;
         }
         if (n < 0) return n;
-        done += static_cast<std::size_t>(n);
-        for (auto left = static_cast<std::size_t>(n); left != 0;) {
-            const std::size_t here = std::min(left, pieces.front().iov_len - skip);
-            left -= here;
-            skip += here;
-            if (skip == pieces.front().iov_len) {
-                pieces = pieces.subspan(1);
-                skip = 0;
-            }
-        }
+        left.advance(static_cast<std::size_t>(n));
     }
 }
 

@@ -232,6 +232,13 @@ class uring_driver final : public driver, public canceller {
         case op_code::write:
             e.opcode = IORING_OP_WRITE;
             break;
+        case op_code::readv:
+        case op_code::writev: // length: how many pieces
+            e.opcode = op.code == op_code::readv ? IORING_OP_READV : IORING_OP_WRITEV;
+            e.addr = reinterpret_cast<__u64>(op.address);
+            e.len = op.length;
+            e.off = op.offset;
+            return;
         }
         e.addr = reinterpret_cast<__u64>(op.address);
         e.len = sys::os::ring_length(op.length);

@@ -32,6 +32,11 @@ class stream_socket : public io::descriptor_owner {
     result<std::size_t> read(std::span<std::byte> buffer, const context& ctx) {
         return read_some(buffer, sched::source_of(ctx));
     }
+    /// The same into several buffers, in order: one is filled before the next one is used.
+    result<std::size_t> readv(std::span<const ::iovec> pieces) { return receive_pieces(pieces, nullptr); }
+    result<std::size_t> readv(std::span<const ::iovec> pieces, const context& ctx) {
+        return receive_pieces(pieces, sched::source_of(ctx));
+    }
     /// Writes all of it, or fails; after a failure some of it may have been sent.
     result<std::size_t> write(std::span<const std::byte> data) { return send(data, nullptr, io::send_all); }
     result<std::size_t> write(std::span<const std::byte> data, const context& ctx) {
@@ -71,6 +76,12 @@ class stream_socket : public io::descriptor_owner {
         io::turn t(*fd_, io::direction::read, sched::wait_reason::io_read, cancel);
         if (const io::outcome e = t.begin(); e < 0) return sized(e);
         return sized(io::receive(t, buffer.data(), buffer.size()));
+    }
+    result<std::size_t> receive_pieces(std::span<const ::iovec> pieces, sched::cancel_source* cancel) {
+        if (!fd_) return unexpected(make_error_code(errc::closed));
+        io::turn t(*fd_, io::direction::read, sched::wait_reason::io_read, cancel);
+        if (const io::outcome e = t.begin(); e < 0) return sized(e);
+        return sized(io::receive_pieces(t, pieces));
     }
     result<std::size_t> send(std::span<const std::byte> data, sched::cancel_source* cancel,
                              io::outcome (*how)(io::turn&, const void*, std::size_t)) {
