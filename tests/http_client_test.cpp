@@ -29,6 +29,12 @@ std::string url(const live_server& s, std::string_view path) {
     return "http://" + s.address().to_string() + std::string(path);
 }
 
+/// At one moment: a connection may turn from active to idle between two looks.
+std::size_t open_connections(live_server& s) {
+    const auto n = s->connections();
+    return n.active + n.idle;
+}
+
 /// Accepts, reads one request's header, answers with a text, closes; for each text.
 class scripted_server {
   public:
@@ -150,7 +156,7 @@ TEST_P(http_client, keeps_connections) {
         EXPECT_NE(c.get(url(s, "/"))->body().read_all(), first);
         c.close_idle();
         EXPECT_TRUE(
-            mpg::test::eventually([&] { return s->connections().idle + s->connections().active == 0; }));
+            mpg::test::eventually([&] { return open_connections(s) == 0; }));
     });
 }
 
@@ -324,7 +330,7 @@ TEST_P(http_client, is_told_early_that_its_body_is_not_wanted) {
 
 TEST_P(http_client, keeps_few_connections_and_not_for_long) {
     run([] {
-        auto idle = [](live_server& s) { return s->connections().idle + s->connections().active; };
+        auto idle = open_connections;
         live_server a, b, d;
         for (live_server* s : {&a, &b, &d}) {
             (*s)->handle("/", [](request&, response&) {});
@@ -355,10 +361,14 @@ TEST_P(http_client, lets_idle_connections_go_when_nobody_comes) {
             s->handle("/", [](request&, response&) {});
             s.start();
             for (int again = 0; again != 3; ++again) {
-                EXPECT_EQ(brief.get(url(s, "/"))->body().read_all(), "");
-                EXPECT_TRUE(mpg::test::eventually([&] { return s->connections().idle + s->connections().active == 0; }));
+                {
+                    auto r = brief.get(url(s, "/"));
+                    ASSERT_TRUE(r) << r.error().message();
+                    EXPECT_EQ(r->body().read_all(), "");
+                }
+                EXPECT_TRUE(mpg::test::eventually([&] { return open_connections(s) == 0; }));
+                EXPECT_EQ(s->stats().connections_accepted, static_cast<unsigned>(again) + 1);
             }
-            EXPECT_EQ(s->stats().connections_accepted, 3u);
         });
 }
 
@@ -374,7 +384,7 @@ TEST_P(http_client, keeps_a_connection_over_the_end_of_another) {
         { auto gone = std::move(first); }
         mpg::sleep_for(200ms);
         { auto kept = std::move(second); }
-        EXPECT_TRUE(mpg::test::eventually([&] { return s->connections().idle + s->connections().active == 1; }));
+        EXPECT_TRUE(mpg::test::eventually([&] { return open_connections(s) == 1; }));
         EXPECT_EQ(c.get(url(s, "/"))->body().read_all(), later);
     });
 }
