@@ -155,6 +155,7 @@ struct channel_core {
     base::atomic<std::uint32_t> refs{1}; // handles; the last one destroys
     base::atomic<bool> closed{false};    // peeked at
     bool others_know = false;            // constant; not by handles alone: a timer or a context's hook leads into it
+    bool looks_unbuffered = false;       // constant; a timer's: nobody is told of its buffer
     base::atomic<std::size_t> count{0};  // filled slots; peeked at
     std::size_t head = 0;                // the slot that is received next
     void* slots = nullptr;               // constant

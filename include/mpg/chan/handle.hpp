@@ -38,8 +38,8 @@ class reference {
     bool closed() const noexcept {
         return c_ && c_->closed.load(std::memory_order_acquire);
     } // pairs with: close
-    /// Elements in the buffer; 0 for nil. A moment's truth, without the lock.
-    std::size_t size() const noexcept { return c_ ? c_->filled() : 0; }
+    /// Elements in the buffer; 0 for nil and for the channel of a timer. A moment's truth, without the lock.
+    std::size_t size() const noexcept { return c_ && !c_->looks_unbuffered ? c_->filled() : 0; }
     /// Not nil.
     explicit operator bool() const noexcept { return c_ != nullptr; }
 
@@ -57,7 +57,7 @@ class reference {
 /// A reference to a channel of T, which may be incomplete.
 template <class T> class handle : public reference {
   public:
-    /// Elements that the buffer can hold; 0 for nil.
+    /// Elements that the buffer can hold; 0 for nil and for the channel of a timer.
     std::size_t capacity() const noexcept;
 
   protected:
@@ -86,7 +86,7 @@ struct access {
 
 template <class T> std::size_t handle<T>::capacity() const noexcept {
     channel_core* c = access::identity(*this);
-    return c ? c->capacity : 0;
+    return c && !c->looks_unbuffered ? c->capacity : 0;
 }
 
 } // namespace mpg::channels

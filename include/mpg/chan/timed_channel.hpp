@@ -1,5 +1,5 @@
 // A channel that time sends to: under after, timer and ticker. After Go's time/sleep.go and time/tick.go as
-// of Go 1.23.
+// of Go 1.23: as seen through its handles it is unbuffered, of size and capacity 0, although a value may be there.
 //
 // The node of the timer lives in the channel, so the channel need not be kept by its timer: when the last
 // handle goes, the timer is disarmed.
@@ -74,6 +74,7 @@ class timed_channel final : public channel<time_point>, public sched::recycled {
     timed_channel() noexcept
         : channel(1, place_) {
         others_know = true;
+        looks_unbuffered = true;
         destroy = [](channel_core& c) noexcept { delete static_cast<timed_channel*>(&c); };
         alarm_.owner = this;
         alarm_.fire = [](sched::timer_node& node) noexcept { static_cast<alarm&>(node).owner->tick(); };
