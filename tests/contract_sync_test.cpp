@@ -43,6 +43,28 @@ static_assert(!std::copyable<mpg::mutex> && !std::movable<mpg::semaphore> && !st
 static_assert(std::same_as<decltype(std::declval<mpg::semaphore&>().acquire(mpg::context::background(), 1)),
                            std::error_code>);
 
+// Usable by constructors that run before main, whatever their order: nothing of these is done at run time.
+constinit mpg::mutex static_mutex;
+constinit mpg::shared_mutex static_shared_mutex;
+constinit mpg::condition_variable static_condition;
+constinit mpg::once static_once;
+constinit mpg::wait_group static_tasks;
+constinit mpg::semaphore static_places(1);
+
+TEST(contract_sync_static, is_initialised_before_all_else) {
+    int calls = 0;
+    static_once.call([&] { ++calls; });
+    static_once.call([&] { ++calls; });
+    std::unique_lock lock(static_mutex);
+    std::shared_lock shared(static_shared_mutex);
+    EXPECT_EQ(static_condition.wait_for(lock, 1ms), std::cv_status::timeout);
+    static_tasks.wait();
+    EXPECT_TRUE(static_places.try_acquire(1));
+    EXPECT_FALSE(static_places.try_acquire(1));
+    static_places.release(1);
+    EXPECT_EQ(calls, 1);
+}
+
 struct contract_sync : mpg::test::with_procs {};
 MPG_TEST_PROCS(contract_sync);
 

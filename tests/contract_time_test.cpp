@@ -23,7 +23,7 @@ constexpr auto never = std::chrono::nanoseconds::max();
 
 static_assert(std::same_as<decltype(mpg::after(1ms)), mpg::recv_chan<mpg::time_point>>);
 static_assert(std::same_as<mpg::time_point::clock, std::chrono::steady_clock>);
-static_assert(std::copyable<context> && std::movable<mpg::cancel_context> &&
+static_assert(std::copyable<context> && std::default_initializable<context> && std::movable<mpg::cancel_context> &&
               !std::copyable<mpg::cancel_context>);
 static_assert(std::derived_from<mpg::cancel_context, context>);
 static_assert(std::movable<mpg::task<int>> && !std::copyable<mpg::task<int>>);

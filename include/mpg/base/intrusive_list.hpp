@@ -15,7 +15,7 @@ struct list_hook {
 /// Circular list of T, which derives from list_hook. No locking: its owner's lock guards it.
 template <class T> class intrusive_list {
   public:
-    intrusive_list() noexcept { head_.prev = head_.next = &head_; }
+    constexpr intrusive_list() noexcept : head_{&head_, &head_} {}
     intrusive_list(const intrusive_list&) = delete;
     intrusive_list& operator=(const intrusive_list&) = delete;
 

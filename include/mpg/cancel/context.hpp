@@ -26,6 +26,8 @@ cancel_context make_child(const context& parent, base::nanos deadline, base::nan
 /// pointer: not to be assigned while others use it. A moved-from context is background().
 class context {
   public:
+    /// background(); something to assign to.
+    context() noexcept : node_(nullptr) {}
     /// The root: never done, no deadline, no values.
     static context background() noexcept { return context(nullptr); }
 
@@ -100,7 +102,7 @@ inline sched::cancel_source* sched::source_of(const context& ctx) noexcept { ret
 class cancel_context : public context {
   public:
     /// Never done; something to assign to.
-    cancel_context() noexcept : context(nullptr) {}
+    cancel_context() noexcept = default;
     cancel_context(cancel_context&&) noexcept = default;
     cancel_context& operator=(cancel_context&& o) noexcept {
         if (this != &o) {

@@ -25,7 +25,7 @@ namespace mpg::sync {
 
 class gate {
   public:
-    explicit gate(std::uint64_t count = 0) noexcept : word_(count * one) {}
+    constexpr explicit gate(std::uint64_t count = 0) noexcept : word_(count * one) {}
     gate(const gate&) = delete;
     gate& operator=(const gate&) = delete;
 

@@ -25,7 +25,7 @@ namespace mpg {
 class semaphore {
   public:
     /// With n free places.
-    explicit semaphore(std::size_t n) noexcept : free_(n) {}
+    constexpr explicit semaphore(std::size_t n) noexcept : free_(n) {}
     semaphore(const semaphore&) = delete;
     semaphore& operator=(const semaphore&) = delete;
 

@@ -50,9 +50,8 @@ class shared_mutex {
     shared_mutex(const shared_mutex&) = delete;
     shared_mutex& operator=(const shared_mutex&) = delete;
 
-    /// The forms that wait may suspend; the timed ones throw std::logic_error when they need a timer and no
-    /// runtime is alive. The others do not suspend. try_ forms may fail while others wait, although the mutex
-    /// could be shared.
+    /// The forms that wait may suspend, the others do not. try_ forms may fail while others wait, although the
+    /// mutex could be shared.
     void lock() { (void)lock_limited({}); }
     bool try_lock() noexcept {
         if (try_acquire<writing>()) return true;
