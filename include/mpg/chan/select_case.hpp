@@ -63,21 +63,31 @@ class recv_case : keeper<Ch>, public Traits::recv {
         , handler_(std::forward<H>(h)) {}
 
     void begin() noexcept { out_.reset(); }
-#pragma GCC diagnostic push
-#if defined __GNUC__ && !defined __clang__
-    // GCC sees the result empty before the wait, and warns about a handler that takes it without asking.
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
     void handle() {
         if constexpr (Traits::is_void)
             std::invoke(handler_, this->result == outcome::done);
+        else if constexpr (taken && requires { handler_(take()); })
+            handler_(take());
         else
             std::invoke(handler_, std::move(out_));
     }
-#pragma GCC diagnostic pop
 
   private:
-    std::optional<typename Traits::received> out_;
+    using received = typename Traits::received;
+    // A handler may take the value without asking. GCC, which looks through the wait, then warns that an empty optional
+    // has none (-Wmaybe-uninitialized): so it is told that somebody else may have put one there.
+#if defined(__GNUC__) && !defined(__clang__)
+    static constexpr bool taken = std::is_nothrow_move_constructible_v<received> && !std::is_trivially_copyable_v<received>;
+#else
+    static constexpr bool taken = false;
+#endif
+    std::optional<received> take() noexcept {
+        std::optional<received> t(std::move(out_));
+        asm volatile("" : : "r"(&t) : "memory");
+        return t;
+    }
+
+    std::optional<received> out_;
     H handler_;
 };
 
