@@ -154,6 +154,8 @@ set(MPG_HEADERS
     include/mpg/net/unix_packet.hpp
     include/mpg/runtime.hpp
     include/mpg/sched/attached.hpp
+    include/mpg/sched/bias.hpp
+    include/mpg/sched/biased_lock.hpp
     include/mpg/sched/blocking.hpp
     include/mpg/sched/blocks.hpp
     include/mpg/sched/bump.hpp
