@@ -84,6 +84,7 @@ struct runtime {
 };
 
 // What the headers call.
+bool holds_spinlocks(const machine&) { return false; } // model_bias_test has those
 void came_back(machine& m) { // as preempt.hpp has it
     if (m.retaken.load(std::memory_order_relaxed) != retake::surplus) {
         if (!mpg::sched::lost_p(m, m.rt->retake_lock)) return;

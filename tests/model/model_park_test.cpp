@@ -30,6 +30,7 @@ struct machine {
     void (*finish)(void*) noexcept = nullptr;
     void* finish_arg = nullptr;
 };
+bool holds_spinlocks(const machine&) { return false; } // model_bias_test has those
 void came_back(machine& m) { // as preempt.hpp has it; no other P is to be had
     if (m.retaken.load(std::memory_order_relaxed) == retake::surplus || !mpg::sched::lost_p(m, *m.retake_lock)) return;
     m.p = nullptr;

@@ -65,7 +65,9 @@ class bias {
     /// By who holds the common lock: afterwards it is nobody's. barrier(): all that any thread did before is visible afterwards, and
     /// it will see what was stored here before. pause(): for who waits for a moment.
     template <class Barrier, class Pause> void revoke(Barrier barrier, Pause pause) noexcept {
-        home& from = *reinterpret_cast<home*>(home_.load(std::memory_order_relaxed));
+        const std::uintptr_t at = home_.load(std::memory_order_relaxed);
+        if (at == revoking) return home_.store(nowhere, std::memory_order_release); // the last holder's doing, behind its barrier
+        home& from = *reinterpret_cast<home*>(at);
         if (!from.closed.load(std::memory_order_acquire)) { // pairs with: here below
             const bool last = !may_take_one(from);
             if (last) from.closing.store(true, std::memory_order_relaxed);
