@@ -66,7 +66,7 @@ class bias {
     /// it will see what was stored here before. pause(): for who waits for a moment.
     template <class Barrier, class Pause> void revoke(Barrier barrier, Pause pause) noexcept {
         const std::uintptr_t at = home_.load(std::memory_order_relaxed);
-        if (at == revoking) return home_.store(nowhere, std::memory_order_release); // the last holder's doing, behind its barrier
+        if (at == revoking || at == nowhere) return home_.store(nowhere, std::memory_order_release); // the last holder's doing
         home& from = *reinterpret_cast<home*>(at);
         if (!from.closed.load(std::memory_order_acquire)) { // pairs with: here below
             const bool last = !may_take_one(from);
