@@ -6,6 +6,8 @@
 #include <mpg/chan.hpp>
 #include <mpg/sync.hpp>
 #include <mpg/time.hpp>
+#include <mpg/sched/biased_lock.hpp>
+#include <mpg/task.hpp>
 
 #include <atomic>
 #include <functional>
@@ -278,5 +280,52 @@ TEST_P(thread_lock, is_unwound_at_a_stop) {
     });
     EXPECT_EQ(ended, 10);
 }
+
+// Parks with a lock that is at home on its P, as a channel's is, and whose machine then gives the P away.
+struct parks_with_a_lock : mpg::test::with_procs {
+    mpg::sched::biased_lock* lock = nullptr;
+    int inside = 0;                    // guarded by lock
+    mpg::sched::task* parked = nullptr; // likewise
+
+    static void commit(void* arg) noexcept {
+        auto& self = *static_cast<parks_with_a_lock*>(arg);
+        self.inside = 0;
+        self.parked = self.next;
+        self.lock->unlock();
+    }
+    mpg::sched::task* next = nullptr;
+};
+TEST_P(parks_with_a_lock, and_nobody_else_is_inside_before_it_has_left) {
+    static constexpr mpg::sched::park_ops ops{mpg::sched::wait_reason::chan_recv, &commit, [](void*) noexcept { return false; }};
+    constexpr int rounds = 2'000;
+    run([&] {
+        mpg::sched::biased_lock at_home;
+        lock = &at_home;
+        int woken = 0, met = 0;
+        auto locked = mpg::spawn([&] {
+            mpg::thread_lock here;
+            for (int i = 0; i != rounds; ++i) {
+                at_home.lock();
+                inside = 1;
+                next = mpg::sched::current();
+                mpg::sched::park(ops, this);
+            }
+        });
+        while (woken != rounds) {
+            at_home.lock();
+            met += inside;
+            mpg::sched::task* t = std::exchange(parked, nullptr);
+            at_home.unlock();
+            if (t) {
+                ++woken;
+                mpg::sched::ready(t);
+            }
+            mpg::yield();
+        }
+        locked.join();
+        EXPECT_EQ(met, 0);
+    });
+}
+MPG_TEST_PROCS(parks_with_a_lock);
 
 } // namespace

@@ -68,15 +68,15 @@ class bias {
         const std::uintptr_t at = home_.load(std::memory_order_relaxed);
         if (at == revoking || at == nowhere) return home_.store(nowhere, std::memory_order_release); // the last holder's doing
         home& from = *reinterpret_cast<home*>(at);
-        if (!from.closed.load(std::memory_order_acquire)) { // pairs with: here below
+        if (!from.closed.load(std::memory_order_acquire)) { // pairs with: the store below
             const bool last = !may_take_one(from);
             if (last) from.closing.store(true, std::memory_order_relaxed);
             home_.store(revoking, std::memory_order_relaxed);
             barrier(); // pairs with: enter
-            if (last) from.closed.store(true, std::memory_order_release);
+            if (last) from.closed.store(true, std::memory_order_release); // pairs with: the load above
         }
         while (used_.load(std::memory_order_acquire) != 0) pause(); // pairs with: leave
-        home_.store(nowhere, std::memory_order_release);
+        home_.store(nowhere, std::memory_order_release); // pairs with: is_nobodys
     }
 
     /// A moment's truth.

@@ -29,8 +29,8 @@ struct alignas(base::cache_line) processor {
     processor(runtime_state& r, unsigned i, fiber::stack_pool& pool, global_queue& global)
         : rt(&r), index(i), stacks(pool), tokens(global), wheel(wheel_store::take()) {}
     ~processor() {
+        wheel_store::give(wheel); // which locks it at home for the last time
         if (locks) home_store::give(locks);
-        wheel_store::give(wheel);
     }
 
     // The owner's alone.
