@@ -6,3 +6,4 @@
 #include <mpg/sched/stop.hpp>
 #include <mpg/sched/timers.hpp>
 #include <mpg/sched/unwind.hpp>
+#include <mpg/sched/yield.hpp>
