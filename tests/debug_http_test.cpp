@@ -861,6 +861,34 @@ TEST_F(debug_pages, promtool_accepts_the_metrics) {
     });
 }
 
+// The names under which Prometheus' library for Go has what means the same (client_golang with the scheduler's metrics).
+TEST_F(debug_pages, what_means_the_same_as_in_go_has_its_name) {
+    with_server([&](mpg::test::http_peer& peer) {
+        const std::string text = "\n" + peer.get("/metrics").body;
+        auto value = [&](const std::string& name) {
+            const std::size_t at = text.find("\n" + name + " ");
+            EXPECT_NE(at, std::string::npos) << name << text;
+            return at == std::string::npos ? -1 : std::atof(text.c_str() + at + name.size() + 2);
+        };
+        EXPECT_EQ(value("go_sched_gomaxprocs_threads"), 4);
+        EXPECT_GE(value("go_goroutines"), 8); // the seven, the server's, this one
+        EXPECT_GE(value("go_sched_goroutines_goroutines"), 8);
+        EXPECT_GE(value("go_sched_goroutines_created_goroutines_total"), 8);
+        EXPECT_EQ(value("go_sched_goroutines_created_goroutines_total"), value("mpg_tasks_created_total"));
+        EXPECT_GE(value("go_sched_goroutines_waiting_goroutines"), 1);
+        EXPECT_GE(value("go_sched_goroutines_running_goroutines"), 1);
+        EXPECT_GE(value("go_sched_goroutines_runnable_goroutines"), 0);
+        EXPECT_GE(value("go_sched_goroutines_not_in_go_goroutines"), 0);
+        EXPECT_GE(value("go_sched_threads_total_threads"), 1);
+        EXPECT_EQ(value("go_sched_threads_total_threads"), value("go_threads"));
+        EXPECT_EQ(value("go_sched_latencies_seconds_count"), value("mpg_sched_latency_seconds_count"));
+        for (const char* of_the_process : {"cpu_seconds_total", "open_fds", "max_fds", "virtual_memory_bytes", "virtual_memory_max_bytes",
+                                           "resident_memory_bytes", "start_time_seconds", "network_receive_bytes_total",
+                                           "network_transmit_bytes_total"})
+            EXPECT_GE(value(std::string("process_") + of_the_process), 0);
+    });
+}
+
 TEST_F(debug_pages, metrics_are_given_in_the_format_asked_for) {
     with_server([&](mpg::test::http_peer& peer) {
         const std::pair<const char*, bool> cases[] = {

@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <fstream>
 #include <map>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <sys/resource.h>
@@ -103,6 +104,8 @@ inline void process_metrics(metrics_writer& w) {
     ::rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) == 0)
         w.single("process_max_fds", "gauge", "Maximum number of open file descriptors.", limit.rlim_cur);
+    if (::getrlimit(RLIMIT_AS, &limit) == 0)
+        w.single("process_virtual_memory_max_bytes", "gauge", "Maximum amount of virtual memory available in bytes.", limit.rlim_cur);
     if (std::ifstream f("/proc/self/stat"); f) {
         std::string line;
         std::getline(f, line);
@@ -115,6 +118,25 @@ inline void process_metrics(metrics_writer& w) {
             w.single("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
                      static_cast<double>(wall.tv_sec - boot.tv_sec) +
                          static_cast<double>(start) / static_cast<double>(::sysconf(_SC_CLK_TCK)));
+    }
+}
+
+/// Of its network namespace, as /proc has it: that is what Prometheus' own libraries give under these names.
+inline void network_metrics(metrics_writer& w) {
+    std::ifstream f("/proc/self/net/netstat");
+    std::string names, values;
+    while (std::getline(f, names) && std::getline(f, values)) {
+        std::istringstream name(names), value(values);
+        std::string word, number, in, out;
+        while (name >> word && value >> number) {
+            if (word == "InOctets") in = number;
+            if (word == "OutOctets") out = number;
+        }
+        if (in.empty() || out.empty()) continue;
+        w.single("process_network_receive_bytes_total", "counter", "Number of bytes received by the process over the network.",
+                 std::strtoull(in.c_str(), nullptr, 10));
+        w.single("process_network_transmit_bytes_total", "counter", "Number of bytes sent by the process over the network.",
+                 std::strtoull(out.c_str(), nullptr, 10));
     }
 }
 
@@ -281,10 +303,21 @@ inline std::string metrics() {
     w.histogram("mpg_sched_latency_seconds", "How long tasks were runnable before they ran: a sample, one of 64.", sum.sched_latency);
     w.histogram("mpg_wait_seconds", "How long tasks were parked before another woke them: a sample, one of 64.", sum.wait_time);
     detail::channel_metrics(w);
-    // Where the meaning is Go's, so is the name.
+    // Where the meaning is Go's, so is the name: that of Go's runtime/metrics as Prometheus' library for Go writes it.
     w.single("go_goroutines", "gauge", "Number of goroutines that currently exist.", sum.tasks);
     w.single("go_threads", "gauge", "Number of OS threads created.", sum.threads);
+    w.single("go_sched_gomaxprocs_threads", "gauge", "Number of threads that can run tasks at once.", sum.procs);
+    w.single("go_sched_goroutines_goroutines", "gauge", "Count of live goroutines.", sum.tasks);
+    w.single("go_sched_goroutines_created_goroutines_total", "counter", "Count of goroutines created.", sum.tasks_created);
+    w.single("go_sched_goroutines_runnable_goroutines", "gauge", "Count of goroutines that are ready to run, and do not.",
+             sum.tasks_runnable + sum.tasks_frozen);
+    w.single("go_sched_goroutines_running_goroutines", "gauge", "Count of goroutines that run.", sum.tasks_running);
+    w.single("go_sched_goroutines_waiting_goroutines", "gauge", "Count of goroutines that wait for something.", sum.tasks_waiting);
+    w.single("go_sched_goroutines_not_in_go_goroutines", "gauge", "Count of goroutines in blocking calls.", sum.tasks_blocking);
+    w.single("go_sched_threads_total_threads", "gauge", "Count of live threads of the runtimes.", sum.threads);
+    w.histogram("go_sched_latencies_seconds", "Distribution of the time tasks were runnable before they ran: a sample.", sum.sched_latency);
     detail::process_metrics(w);
+    detail::network_metrics(w);
     return w.take();
 }
 
