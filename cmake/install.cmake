@@ -40,3 +40,4 @@ install(FILES tools/gdb/mpg.py DESTINATION share/gdb/auto-load/mpg)
 install(FILES tools/lldb/mpg.py tools/lldb/mpg_threads.py DESTINATION "${CMAKE_INSTALL_DATADIR}/mpg/lldb")
 install(PROGRAMS tools/bpftrace/leaks.bt tools/bpftrace/offcpu.bt tools/bpftrace/runqlat.bt tools/bpftrace/slices.bt
     tools/bpftrace/slow.bt tools/bpftrace/steals.bt DESTINATION "${CMAKE_INSTALL_DATADIR}/mpg/bpftrace")
+install(FILES tools/bpftrace/README.md DESTINATION "${CMAKE_INSTALL_DATADIR}/mpg/bpftrace")

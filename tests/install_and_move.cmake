@@ -25,7 +25,7 @@ foreach(file IN LISTS headers ITEMS
         share/cmake/mpg/Findliburing.cmake share/cmake/mpg/Findconcurrentqueue.cmake
         share/cmake/mpg/Findlibdw.cmake share/gdb/auto-load/mpg/mpg.py share/mpg/lldb/mpg.py share/mpg/lldb/mpg_threads.py
         share/mpg/bpftrace/leaks.bt share/mpg/bpftrace/offcpu.bt share/mpg/bpftrace/runqlat.bt
-        share/mpg/bpftrace/slices.bt share/mpg/bpftrace/slow.bt share/mpg/bpftrace/steals.bt)
+        share/mpg/bpftrace/slices.bt share/mpg/bpftrace/slow.bt share/mpg/bpftrace/steals.bt share/mpg/bpftrace/README.md)
     if(NOT file IN_LIST installed)
         message(SEND_ERROR "${file} is not installed")
     endif()
