@@ -22,15 +22,27 @@ inline bool is_one_of(std::string_view name, std::initializer_list<std::string_v
         if (name.substr(0, p.size()) == p) return true;
     return false;
 }
+/// "void mpg::sched::park<int>(int)" -> "mpg::sched::park<int>(int)": templates are named with their result.
+inline std::string_view without_result(std::string_view name) {
+    std::size_t depth = 0, begin = 0;
+    for (std::size_t i = 0; i < name.size(); ++i) {
+        const char c = name[i];
+        if (c == '(' && depth == 0 && i != begin) break; // the parameters; else "(anonymous namespace)"
+        if (c == '<' || c == '(' || c == '{') ++depth;
+        if ((c == '>' || c == ')' || c == '}') && depth > 0) --depth;
+        if (c == ' ' && depth == 0) begin = i + 1;
+    }
+    return name.substr(begin);
+}
 /// Code of this library and the standard one. Where debug information is terse, inlined functions have bare names:
 /// then the file tells.
 inline bool is_library(const location& l) {
-    return is_one_of(l.function, {"mpg::", "std::"}) || l.file.find("include/mpg/") != std::string::npos ||
+    return is_one_of(without_result(l.function), {"mpg::", "std::"}) || l.file.find("include/mpg/") != std::string::npos ||
            l.file.find("/include/c++/") != std::string::npos;
 }
-/// The scheduler's own frames above a wait, and ours above a call of this room.
+/// The scheduler's own frames above a wait, and ours above a call of this room. Without debug information the name tells.
 inline bool is_above(const location& l) {
-    return is_one_of(l.function, {"mpg::fiber::", "mpg::sched::switch_away", "mpg::sched::park", "mpg::debug::"}) ||
+    return is_one_of(without_result(l.function), {"mpg::fiber::", "mpg::sched::", "mpg::debug::"}) ||
            l.file.find("include/mpg/sched/") != std::string::npos || l.file.find("include/mpg/debug/") != std::string::npos;
 }
 /// The frames below a task's function: those that call it.
