@@ -64,9 +64,11 @@ class prover {
     };
 
     const char* look(arena_list<stopped_thread>& threads) noexcept {
-        std::size_t records = 0;
-        for (sched::runtime_state* rt : runtimes_)
+        std::size_t records = 0, blocks = 0;
+        for (sched::runtime_state* rt : runtimes_) {
             for (sched::record_slab* s = rt->slabs; s; s = s->next) records += sched::record_slab::count;
+            blocks += rt->ps.size() * sched::block_cache::most_blocks;
+        }
         if (!stacks_.reserve(memory_, records) || !candidates_list_.reserve(memory_, records) ||
             !channels_.reserve(memory_, 8 * records) || !stuck_.reserve(memory_, records))
             return no_room;
@@ -87,7 +89,7 @@ class prover {
             std::unique(channels_.begin(), channels_.end(), [](const channel& a, const channel& b) { return a.at == b.at; }) -
             channels_.begin()));
         const std::size_t groups = candidates_list_.size() + channels_.size();
-        if (!reach_.prepare(memory_, groups, 2 * records + 8192)) return no_room;
+        if (!reach_.prepare(memory_, groups, 2 * records + blocks + 8192)) return no_room;
         reach_.group(static_cast<std::uint32_t>(groups));
         if (!describe() || !describe_dead(threads)) return no_room;
         if (const char* why = reach_.run(threads, most_bytes_)) return why;
@@ -219,9 +221,10 @@ class prover {
         });
         return ok;
     }
-    // Records in a pool keep the bytes of old closures. A pool is in order unless its owner was stopped within the
-    // runtime; in a system call nothing is half done. A record is out of the pool before its closure is made: the end of
-    // the runtime_section, or of a function that is not inlined, lies between.
+    // Records in a pool keep the bytes of old closures, free blocks those of old channels. A pool is in order unless its
+    // owner was stopped within the runtime; in a system call nothing is half done. A record is out of the pool before its
+    // closure is made, a block before it is used: the end of the runtime_section, or of a function that is not inlined, lies
+    // between.
     bool free_records(sched::runtime_state& rt, arena_list<stopped_thread>& threads) noexcept {
         bool ok = true;
         auto pool = [&](sched::task* t) {
@@ -239,6 +242,7 @@ class prover {
                 continue;
             pool(p->free_tasks);
             pool(p->full_batch);
+            ok = ok && p->blocks.each([&](const void* at, std::size_t bytes) { return reach_.dead(word(at), word(at) + bytes); });
         }
         return ok;
     }

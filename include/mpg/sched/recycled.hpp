@@ -14,6 +14,8 @@ namespace mpg::sched {
 class block_cache {
   public:
     static constexpr std::size_t step = 32, largest = 512;
+    static constexpr std::size_t most_kept = 512 << 10; // bytes; a tree of 1000 contexts takes half of it
+    static constexpr std::size_t most_blocks = most_kept / step + 1;
 
     block_cache() = default;
     block_cache(const block_cache&) = delete;
@@ -43,12 +45,17 @@ class block_cache {
         kept_ += rounded(bytes);
         return true;
     }
+    /// f(address, bytes) for each that is kept, until it says false.
+    template <class F> bool each(F f) const {
+        for (std::size_t i = 0; i < largest / step; ++i)
+            for (const block* b = lists_[i]; b; b = b->next)
+                if (!f(b, (i + 1) * step)) return false;
+        return true;
+    }
     /// What a block for so many bytes has, so that it will do for all that share its list.
     static constexpr std::size_t rounded(std::size_t bytes) noexcept { return (bytes + step - 1) / step * step; }
 
   private:
-    static constexpr std::size_t most_kept = 512 << 10; // a tree of 1000 contexts takes half of it
-
     struct block {
         block* next;
     };
