@@ -123,6 +123,54 @@ print(len(slices), "slices")
     EXPECT_EQ(rc, 0) << said;
 }
 
+TEST_P(flight_recorder, shows_who_ran_before_the_ring_begins_and_who_runs_still) {
+    run([] {
+        mpg::debug::start_trace();
+        const std::uint64_t self = mpg::this_task::id(); // its start was not recorded
+        mpg::sleep_for(1ms);
+        std::ostringstream os;
+        mpg::debug::write_trace(os);
+        const std::string text = os.str(), name = "\"name\":\"task " + std::to_string(self) + " ";
+        const std::size_t first = text.find(name);
+        ASSERT_NE(first, std::string::npos) << text;
+        EXPECT_EQ(text.find("\"ended by\":\"sleep\"", first), text.find("\"ended by\"", first)) << text;
+
+        std::atomic<bool> enough{false};
+        auto hog = mpg::spawn([&] {
+            while (!enough) {} // one P: it is preempted, and goes on
+        });
+        EXPECT_TRUE(mpg::test::eventually([&] {
+            std::ostringstream now;
+            mpg::debug::write_trace(now);
+            const std::string with_hog = now.str(), of_hog = "\"name\":\"task " + std::to_string(hog.id()) + " ";
+            for (std::size_t at = 0; (at = with_hog.find(of_hog, at)) != std::string::npos; ++at)
+                if (with_hog.compare(with_hog.find("\"ended by\":", at), 25, "\"ended by\":\"it runs still", 25) == 0) return true;
+            return false;
+        }));
+        enough = true;
+        hog.join();
+        mpg::debug::stop_trace();
+    });
+}
+
+TEST_P(flight_recorder, is_on_from_the_start_by_option) {
+    mpg::options o;
+    o.procs = procs();
+    o.record_events = 128;
+    mpg::run(o, [] {
+        EXPECT_TRUE(mpg::debug::tracing());
+        for (int i = 0; i < 10; ++i) mpg::spawn([] { mpg::yield(); }).join();
+        const std::string trace = go_trace();
+        mpg::blocking([&] {
+            auto n = events_in(trace);
+            EXPECT_GE(n["GoCreate"], 1);
+            EXPECT_GE(n["GoStart"], 1);
+        });
+        mpg::debug::stop_trace();
+        EXPECT_FALSE(mpg::debug::tracing());
+    });
+}
+
 TEST_P(flight_recorder, shows_tasks_that_are_joined_in_place) {
     run([] {
         mpg::debug::start_trace();

@@ -47,6 +47,7 @@ class runtime {
             rt.ps[i]->alone = n == 1;
         }
         for (unsigned i = n; i-- > 0;) sched::enter_idle(rt, *rt.ps[i]);
+        if (rt.opts.record_events != 0) sched::probe::start_recording(rt, rt.opts.record_events);
         sched::start_monitor(rt);
         sched::registry::instance().add(rt);
     }

@@ -63,9 +63,18 @@ class trace_text {
             for (std::size_t i = 0; i + 1 < ring.size(); ++i)
                 if (ring[i].what() == sched::trace_event::create && ring[i + 1].what() == sched::trace_event::site)
                     created_[ring[i].about] = ring[i + 1].about;
+        // Who runs while it is written does so until now; a recorder that stands has seen its last event.
+        double now = 0;
+        if (rt_.trace.recording.load(std::memory_order_relaxed))
+            now = time({sched::cpu_ticks() << 8, 0});
+        else
+            for (auto& ring : all)
+                if (!ring.empty()) now = std::max(now, time(ring.back()));
         for (std::size_t i = 0; i < all.size(); ++i) {
-            thread_name(i, i < rt_.ps.size() ? "P " + std::to_string(i) : std::string("without a P"));
-            track(i, all[i]);
+            const bool a_p = i < rt_.ps.size();
+            const sched::event_ring& ring = a_p ? *rt_.ps[i]->events : *rt_.trace.others;
+            thread_name(i, a_p ? "P " + std::to_string(i) : std::string("without a P"));
+            track(i, all[i], a_p, ring.written() > all[i].size() && !all[i].empty() ? time(all[i].front()) : 0, now);
         }
     }
 
@@ -90,26 +99,34 @@ class trace_text {
         std::snprintf(text, sizeof text, "{\"ph\":\"%s\",\"pid\":%u,\"tid\":%zu,\"ts\":%.3f", phase, process_, track, at);
         return text;
     }
-    void slice(std::size_t track, const sched::event_entry& from, double to, std::string_view end) {
-        double at = time(from);
+    void slice(std::size_t track, std::uint64_t task, double at, double to, std::string_view end) {
         char text[48];
         std::snprintf(text, sizeof text, ",\"dur\":%.3f", std::max(to - at, 0.001));
         std::string s = common("X", track, at) + text + ",\"name\":\"";
-        append_json(s, name_of(from.about));
+        append_json(s, name_of(task));
         ((s += "\",\"args\":{\"ended by\":\"") += end) += "\"}}";
         event(s);
+    }
+    void slice(std::size_t track, const sched::event_entry& from, double to, std::string_view end) {
+        slice(track, from.about, time(from), to, end);
         // The arrow from who woke it.
-        event(common("f", track, at) + ",\"bp\":\"e\",\"cat\":\"ready\",\"name\":\"ready\",\"id\":" + std::to_string(from.about) + "}");
+        event(common("f", track, time(from)) + ",\"bp\":\"e\",\"cat\":\"ready\",\"name\":\"ready\",\"id\":" + std::to_string(from.about) + "}");
     }
     void instant(std::size_t track, const sched::event_entry& e, const std::string& name) {
         event(common("i", track, time(e)) + ",\"s\":\"t\",\"name\":\"" + name + "\"}");
     }
-    void track(std::size_t n, const std::vector<sched::event_entry>& entries) {
+    /// a_p: what runs there does so one by one. first: from when on the ring has everything.
+    void track(std::size_t n, const std::vector<sched::event_entry>& entries, bool a_p, double first, double now) {
         using sched::trace_event;
         const sched::event_entry* running = nullptr;
+        bool began = !a_p; // whoever ran before the ring begins is known by what ends its run
         auto stop = [&](const sched::event_entry& e, std::string_view why) {
-            if (running) slice(n, *running, time(e), why);
+            if (running)
+                slice(n, *running, time(e), why);
+            else if (!began && e.what() != trace_event::start)
+                slice(n, e.about & ~(std::uint64_t{0xff} << 56), first, time(e), why);
             running = nullptr;
+            began = true;
         };
         for (const sched::event_entry& e : entries) {
             switch (e.what()) {
@@ -133,6 +150,7 @@ class trace_text {
             case trace_event::handoff: instant(n, e, "handoff of P " + std::to_string(e.about)); break;
             }
         }
+        if (running && a_p) slice(n, *running, now, "it runs still");
     }
 
     std::string& out_;
@@ -146,19 +164,13 @@ class trace_text {
 } // namespace detail
 
 /// Starts recording, in all runtimes that are alive: each P keeps its last `events` events (16 bytes each, rounded up to a
-/// power of two; the first call for a runtime decides). Nothing happens where it is on already.
+/// power of two; the first call for a runtime decides, or options::record_events). Nothing happens where it is on already.
 inline void start_trace(std::size_t events = 1 << 16) {
     static std::mutex lock;
     detail::pinned runtimes;
     for (sched::runtime_state* rt : runtimes) {
         std::lock_guard hold(lock);
-        if (!rt->trace.others) {
-            for (auto& p : rt->ps) p->events = std::make_unique<sched::event_ring>(events);
-            rt->trace.first_ticks = sched::cpu_ticks();
-            rt->trace.first_time = base::now();
-            rt->trace.others = std::make_unique<sched::event_ring>(events);
-        }
-        rt->trace.recording.store(true, std::memory_order_release); // pairs with: probe::with_ring
+        sched::probe::start_recording(*rt, events);
     }
 }
 

@@ -46,6 +46,9 @@ struct options {
     /// Called once for each stall, on a thread of its own, not concurrently. It may take its time: of the stalls that come
     /// meanwhile the first sixteen are kept. It must not throw.
     std::function<void(const stall&)> on_stall = nullptr;
+    /// The flight recorder is on from the start, and keeps so many events of each P (16 bytes each, rounded up to a power of
+    /// two); <mpg/debug.hpp> writes what it has. 0: it is off until debug::start_trace.
+    std::size_t record_events = 0;
 };
 
 /// How long tasks were runnable before they ran. A sample: one of 64, and all that foreign threads have woken.

@@ -25,7 +25,7 @@
 #include <sys/sdt.h>
 #endif
 #endif
-#if defined(STAP_PROBE3)
+#if defined(STAP_PROBE3) && !defined(MPG_UNOBSERVED)
 #define MPG_PROBE1(name, a) STAP_PROBE1(mpg, name, a)
 #define MPG_PROBE2(name, a, b) do { STAP_PROBE2(mpg, name, a, b); } while (false)
 #define MPG_PROBE3(name, a, b, c) do { STAP_PROBE3(mpg, name, a, b, c); } while (false)
@@ -81,7 +81,7 @@ MPG_NOINLINE inline void record_switch_on(runtime_state& rt, std::uint64_t block
     }>(rt, block, start);
 }
 MPG_ALWAYS_INLINE bool recording(const runtime_state& rt) noexcept {
-    return rt.trace.recording.load(std::memory_order_relaxed);
+    return observable && rt.trace.recording.load(std::memory_order_relaxed);
 }
 MPG_ALWAYS_INLINE void record(runtime_state& rt, trace_event event, std::uint64_t about) noexcept {
     if (recording(rt)) [[unlikely]] record_on(rt, event, about);
@@ -141,6 +141,17 @@ MPG_ALWAYS_INLINE void handoff(runtime_state& rt, const processor& p, const mach
 MPG_ALWAYS_INLINE void preempt(const task& t, [[maybe_unused]] const processor& p) noexcept {
     MPG_PROBE2(preempt, t.id, p.index);
     record(*t.rt, trace_event::preempt, t.id);
+}
+
+/// Makes the rings, if they are not there, and records from now on. Not concurrently for one runtime.
+inline void start_recording(runtime_state& rt, std::size_t events) {
+    if (!rt.trace.others) {
+        for (auto& p : rt.ps) p->events = std::make_unique<event_ring>(events);
+        rt.trace.first_ticks = cpu_ticks();
+        rt.trace.first_time = base::now();
+        rt.trace.others = std::make_unique<event_ring>(events);
+    }
+    rt.trace.recording.store(true, std::memory_order_release); // pairs with: with_ring
 }
 
 } // namespace mpg::sched::probe
