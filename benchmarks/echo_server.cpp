@@ -48,6 +48,7 @@ int main(int argc, char** argv) {
         return std::cerr << "usage: " << argv[0] << " --addr HOST:PORT --procs N\n", 2;
     mpg::options o;
     o.procs = static_cast<unsigned>(std::atoi(argv[4]));
+    if (const char* events = std::getenv("MPG_BENCH_RECORD")) o.record_events = std::strtoul(events, nullptr, 10);
     return mpg::run(o, [&] {
         auto listener = mpg::net::tcp_listener::bind(argv[2]);
         if (!listener) return std::cerr << listener.error().message() << '\n', 1;

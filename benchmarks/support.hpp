@@ -29,9 +29,11 @@ namespace bench {
 /// The numbers of Ps with which each case runs.
 inline constexpr unsigned all_procs[] = {1, 2};
 
+/// $MPG_BENCH_RECORD: the flight recorder is on, and keeps so many events of each P.
 inline mpg::options with_procs(unsigned n) {
     mpg::options o;
     o.procs = n;
+    if (const char* events = std::getenv("MPG_BENCH_RECORD")) o.record_events = std::strtoul(events, nullptr, 10);
     return o;
 }
 

@@ -16,6 +16,14 @@
 
 namespace mpg::sched {
 
+/// False in a program compiled with MPG_UNOBSERVED, all of it: no probes, no recorder, no samples of latencies, no profiles
+/// of contention. Only to measure what they cost while nobody looks (scripts/look-cost).
+#if defined(MPG_UNOBSERVED)
+inline constexpr bool observable = false;
+#else
+inline constexpr bool observable = true;
+#endif
+
 enum class trace_event : std::uint8_t {
     create,  // about: the task's id. A `site` follows
     site,    // about: an address in the code that created it

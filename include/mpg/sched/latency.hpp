@@ -31,7 +31,7 @@ inline std::size_t latency_bucket(std::uint64_t units) noexcept {
 /// t is about to be put on a queue by a machine with p, or by somebody without a P of its runtime.
 /// waited: it was parked.
 MPG_ALWAYS_INLINE void sample_ready(processor* p, task& t, bool waited = false) noexcept {
-    if (!p || --p->to_sample == 0) [[unlikely]] note_ready(p, t, waited);
+    if (observable && (!p || --p->to_sample == 0)) [[unlikely]] note_ready(p, t, waited);
 }
 
 [[gnu::cold]] MPG_NOINLINE inline void count_latency(processor* p, task& t) noexcept {
@@ -42,7 +42,7 @@ MPG_ALWAYS_INLINE void sample_ready(processor* p, task& t, bool waited = false) 
 }
 /// t begins to run on the machine that holds p.
 MPG_ALWAYS_INLINE void sample_start(processor* p, task& t) noexcept {
-    if (t.futex.load(std::memory_order_relaxed) != 0) [[unlikely]] count_latency(p, t);
+    if (observable && t.futex.load(std::memory_order_relaxed) != 0) [[unlikely]] count_latency(p, t);
 }
 
 } // namespace mpg::sched

@@ -82,7 +82,7 @@ MPG_NOINLINE inline bool park_watched(machine* m, task* t, const park_ops& ops, 
 
 inline contention_fn contention_watcher() noexcept {
     machine* m = this_machine();
-    return m && m->rt ? m->rt->trace.released.load(std::memory_order_acquire) : nullptr; // pairs with: registry::attach
+    return observable && m && m->rt ? m->rt->trace.released.load(std::memory_order_acquire) : nullptr; // pairs with: registry::attach
 }
 inline bool contention_watched() noexcept { return contention_watcher() != nullptr; }
 inline void contention_ended(base::nanos time, const void* caller) noexcept {
@@ -94,7 +94,7 @@ MPG_NOINLINE inline bool park(const park_ops& ops, void* arg) noexcept {
     if (!m) [[unlikely]] m = make_stand_in();
     task* t = m->cur;
     if (t->is_thread()) [[unlikely]] return park_thread(m, t, ops, arg);
-    if (t->rt->trace.waited.load(std::memory_order_relaxed)) [[unlikely]]
+    if (observable && t->rt->trace.waited.load(std::memory_order_relaxed)) [[unlikely]]
         return park_watched(m, t, ops, arg, __builtin_return_address(0));
     return park_task(m, t, ops, arg);
 }
@@ -102,7 +102,7 @@ MPG_NOINLINE inline bool park(const park_ops& ops, void* arg) noexcept {
 /// The usual case of park: the current task has woken another one, which has run before and so runs next. False: nothing
 /// was done. m becomes the machine where the caller goes on; what this is inlined into is not.
 MPG_ALWAYS_INLINE bool park_for_woken(machine*& m, const park_ops& ops, void* arg) noexcept {
-    if (!m || !m->rt || m->rt->trace.waited.load(std::memory_order_relaxed) || !try_enter_runtime(*m)) [[unlikely]]
+    if (!m || !m->rt || (observable && m->rt->trace.waited.load(std::memory_order_relaxed)) || !try_enter_runtime(*m)) [[unlikely]]
         return false;
     processor* p = m->p;
     task* next = p ? p->runnext.load(std::memory_order_relaxed) : nullptr;

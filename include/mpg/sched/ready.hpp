@@ -89,10 +89,10 @@ inline void ready(task* t) noexcept {
     runtime_state* rt = t->rt;
     if (m && m->rt == rt && rt && t->blocking == 0 && try_enter_runtime(*m)) [[likely]] {
         processor* p = m->p;
-        if (p && !p->runnext.load(std::memory_order_relaxed) && p->to_sample > 1 && !probe::recording(*rt)) [[likely]] {
+        if (p && !p->runnext.load(std::memory_order_relaxed) && (!observable || p->to_sample > 1) && !probe::recording(*rt)) [[likely]] {
             t->set_state(task_state::runnable);
             probe::probe_ready(*t);
-            --p->to_sample;
+            if (observable) --p->to_sample;
             p->runnext.store(t, std::memory_order_relaxed);
             return leave_runtime(*m);
         }
