@@ -51,6 +51,7 @@ set(MPG_HEADERS
     include/mpg/debug/contention.hpp
     include/mpg/debug/cpu_profile.hpp
     include/mpg/debug/dump.hpp
+    include/mpg/debug/forget.hpp
     include/mpg/debug/go_trace.hpp
     include/mpg/debug/go_trace_file.hpp
     include/mpg/debug/go_trace_writer.hpp

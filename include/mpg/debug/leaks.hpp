@@ -32,6 +32,13 @@ struct leak {
     std::vector<std::uint64_t> ids;   // at most 16 of them
     bool for_ever = false;            // nothing can end such a wait: a nil channel, select of no case, or it is proved
     std::string why;                  // "task 17 waits for ever: ...", of one of them, where it is proved
+
+    leak() = default;
+    leak(const leak&) = default;
+    leak(leak&&) = default;
+    leak& operator=(const leak&) = default;
+    leak& operator=(leak&&) = default;
+    ~leak() { detail::forget(created_at, waits_at, ids, why); }
 };
 
 /// Tasks that have waited for at least `limit`, grouped, large groups first. A task that waits long need not be a

@@ -33,6 +33,7 @@
 
 #include <mpg/base/valgrind.hpp>
 #include <mpg/debug/dump.hpp>
+#include <mpg/debug/forget.hpp>
 #include <mpg/debug/prover.hpp>
 
 #include <memory>
@@ -51,6 +52,13 @@ struct stuck_task {
     std::string name;
     sched::wait_reason reason = sched::wait_reason::none;
     std::string why; // "task 17 waits for ever: it holds the last handle of channel 0x..."
+
+    stuck_task() = default;
+    stuck_task(const stuck_task&) = default;
+    stuck_task(stuck_task&&) = default;
+    stuck_task& operator=(const stuck_task&) = default;
+    stuck_task& operator=(stuck_task&&) = default;
+    ~stuck_task() { detail::forget(name, why); }
 };
 
 struct proof {
@@ -105,8 +113,12 @@ inline void prove_here(const std::vector<sched::runtime_state*>& runtimes, const
     out.bytes = p.bytes();
     out.stopped = std::chrono::nanoseconds(p.took());
     for (const prover::found& f : p.stuck()) {
-        out.stuck.push_back({f.t->id, f.t->extras ? sched::name_of(*f.t) : std::string(), f.t->wait->reason, why_for_ever(f)});
-        proven::instance().add(*f.t, out.stuck.back().why);
+        stuck_task& t = out.stuck.emplace_back();
+        t.id = f.t->id;
+        if (f.t->extras) t.name = sched::name_of(*f.t);
+        t.reason = f.t->wait->reason;
+        t.why = why_for_ever(f);
+        proven::instance().add(*f.t, t.why);
     }
 }
 

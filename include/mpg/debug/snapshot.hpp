@@ -16,6 +16,7 @@
 #pragma once
 
 #include <mpg/debug/capture.hpp>
+#include <mpg/debug/forget.hpp>
 #include <mpg/debug/proven.hpp>
 #include <mpg/sched/stop.hpp>
 
@@ -43,6 +44,13 @@ struct task_info {
     std::uint64_t parent = 0;
     std::size_t stack = 0; // index in snapshot::stacks; 0: none
     std::string for_ever;  // why it can never go on, where that has been proved; see prove.hpp
+
+    task_info() = default;
+    task_info(const task_info&) = default;
+    task_info(task_info&&) = default;
+    task_info& operator=(const task_info&) = default;
+    task_info& operator=(task_info&&) = default;
+    ~task_info() { detail::forget(name, for_ever); }
 };
 
 /// Tasks and their stacks; equal stacks are there once. stacks[0] is empty.
@@ -50,6 +58,15 @@ struct snapshot {
     std::vector<task_info> tasks;
     std::vector<detail::call_stack> stacks{1};
     std::vector<bool> whole{true}; // unwound to the end
+
+    snapshot() = default;
+    snapshot(const snapshot&) = default;
+    snapshot(snapshot&&) = default;
+    snapshot& operator=(const snapshot&) = default;
+    snapshot& operator=(snapshot&&) = default;
+    ~snapshot() {
+        for (detail::call_stack& s : stacks) detail::forget(s);
+    }
 };
 
 namespace detail {
