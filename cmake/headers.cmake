@@ -169,6 +169,7 @@ set(MPG_HEADERS
     include/mpg/sched/fatal.hpp
     include/mpg/sched/find_task.hpp
     include/mpg/sched/freeze_requests.hpp
+    include/mpg/sched/frozen.hpp
     include/mpg/sched/futex.hpp
     include/mpg/sched/global_queue.hpp
     include/mpg/sched/go.hpp
