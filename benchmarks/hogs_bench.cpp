@@ -169,6 +169,57 @@ void batch(benchmark::State& state, unsigned procs) {
     state.counters["cpu_loss_percent"] = 100 * (with.cpu / without.cpu - 1);
 }
 
-const bool registered = (add("hogs/tick", tick), add("hogs/share", share), add("hogs/batch", batch), true);
+/// CPU time of so many tasks at once, of which each computes for so long; how often one was preempted.
+struct turn {
+    double cpu = 0;
+    std::uint64_t preemptions = 0;
+};
+turn run_turn(mpg::options o, unsigned tasks, std::uint64_t rounds) {
+    turn t;
+    mpg::run(o, [&] {
+        const double begin = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
+        mpg::wait_group ended;
+        for (unsigned i = 0; i < tasks; ++i) ended.go([=] { compute(rounds); });
+        ended.wait();
+        t.cpu = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - begin;
+        t.preemptions = mpg::runtime::current()->stats().preemptions;
+    });
+    return t;
+}
+
+// What one preemption costs in CPU time, and so which part of a slice of 10 ms. Slices of 200 us have fifty times as many, which
+// stands out from all that makes a CPU faster or slower meanwhile. Short turns with and without, and the median of their
+// differences: $MPG_BENCH_TURNS pairs, 100 when not set, of 4 tasks of 25 ms for each P.
+void preemption(benchmark::State& state, unsigned procs) {
+    const char* given = std::getenv("MPG_BENCH_TURNS");
+    const auto pairs = std::max(given ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : 100, 1u);
+    const std::uint64_t rounds = rounds_of_50ms() / 2;
+    mpg::options without = bench::with_procs(procs), with = without;
+    with.preempt_after = 200us;
+    without.preempt_after = 0ms;
+    std::vector<double> each;
+    std::uint64_t preemptions = 0;
+    while (state.KeepRunningBatch(state.max_iterations)) {
+        for (unsigned i = 0; i < pairs; ++i) {
+            turn a, b;
+            if (i % 2 == 0) a = run_turn(with, hogs_per_proc * procs, rounds);
+            b = run_turn(without, hogs_per_proc * procs, rounds);
+            if (i % 2 != 0) a = run_turn(with, hogs_per_proc * procs, rounds);
+            preemptions += a.preemptions;
+            if (a.preemptions != 0) each.push_back((a.cpu - b.cpu) / static_cast<double>(a.preemptions));
+        }
+    }
+    if (each.empty()) return state.SkipWithError("nobody was preempted");
+    std::sort(each.begin(), each.end());
+    const auto us = [&](std::size_t part) { return 1e6 * each[std::min(each.size() * part / 4, each.size() - 1)]; };
+    state.counters["us"] = us(2);
+    state.counters["us_first_quarter"] = us(1);
+    state.counters["us_third_quarter"] = us(3);
+    state.counters["percent_of_10ms"] = us(2) / 10'000 * 100;
+    state.counters["preemptions"] = static_cast<double>(preemptions);
+}
+
+const bool registered = (add("hogs/tick", tick), add("hogs/share", share), add("hogs/batch", batch),
+                         add("hogs/preemption", preemption), true);
 
 } // namespace
