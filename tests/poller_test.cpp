@@ -52,15 +52,6 @@ void exchange() {
     echo.join();
 }
 
-/// Runs f in a child process and expects it to pass without a failure.
-template <class F> void passes_in_child(F f) {
-    const auto child = run_in_child([&] {
-        f();
-        return ::testing::Test::HasFailure() ? 1 : 0;
-    });
-    EXPECT_EQ(child.exit_code, 0) << child;
-}
-
 } // namespace
 
 TEST(poller_choice, prefers_io_uring) {

@@ -203,9 +203,9 @@ class monitor {
     }
 
     /// Everything that m's thread did before it last left its CPU is visible now, and what was stored here before
-    /// is to it. False: that cannot be said.
+    /// is to it. False: that cannot be said. A filter that came after the start may refuse membarrier.
     bool barrier(machine& m) noexcept {
-        if (rt_.membarrier) return ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+        if (rt_.membarrier && ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0) return true;
         const int tid = m.tid.load(std::memory_order_relaxed);
         return off_its_cpu([&] { return cpu_time(tid); },
                            [&] {
