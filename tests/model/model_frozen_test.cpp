@@ -69,7 +69,7 @@ struct processor {
     processor* next_idle = nullptr;
     plain<int> used{0}; // by who holds it
     mpg::base::atomic<std::uint32_t> slices{0};
-    int last_thaw = 0;
+    mpg::base::atomic<int> last_thaw{0};
     nothing ring;
 };
 struct runtime {
@@ -431,6 +431,8 @@ TEST(model_frozen, mutants_are_found) {
                          "nobody_goes_on: load acquire, without acquire",
                          // thawed_on: the tick is stored behind it, and both before the P has the machine.
                          "hand_over: store relaxed, late",
+                         // last_thaw: for the length of slices.
+                         "thaw_one: store relaxed, late",
                          // The machine's own: nobody else goes by it while it is in the runtime.
                          "gives_way: store relaxed, late",
                          "regain: store relaxed, late",

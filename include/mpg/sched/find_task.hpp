@@ -74,7 +74,8 @@ inline task* find_any_task(machine* m) {
             p.attention.fetch_and(~attention::slice, std::memory_order_relaxed);
             end_chain(p, now);
         }
-        if (rt.frozen_count.load(std::memory_order_relaxed) != 0 && now - p.last_thaw >= rt.slice && thaw_one(m, now)) {
+        if (rt.frozen_count.load(std::memory_order_relaxed) != 0 &&
+            now - p.last_thaw.load(std::memory_order_relaxed) >= rt.slice && thaw_one(m, now)) {
             stop_searching(m, true);
             return nullptr;
         }

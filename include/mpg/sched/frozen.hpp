@@ -101,7 +101,7 @@ template <class Machine, class Time> bool thaw_one(Machine* m, Time now) noexcep
     Machine* f = pop_frozen(*m->rt);
     if (!f) return false;
     auto& p = *m->p;
-    p.last_thaw = now;
+    p.last_thaw.store(now, std::memory_order_relaxed);
     bump(p.tick);
     bump(p.slices);
     m->p = nullptr;

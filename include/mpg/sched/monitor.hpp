@@ -62,7 +62,8 @@ class monitor {
                 froze_ = false;
                 const bool found = look(now);
                 // Who follows a frozen one mostly computes as well; nothing is gained by looking at once.
-                pause = found ? least : std::max(least, std::min({froze_ ? rt_.slice / 8 : pause * 2, most(), next_ - now}));
+                const base::nanos later = froze_ ? std::max(rt_.slice / 8, requests_.ahead()) : pause * 2;
+                pause = found ? least : std::max(least, std::min({later, most(), next_ - now}));
             }
             futex_wait(rt_.monitor_word, monitor_awake, now + pause);
         }
@@ -80,6 +81,8 @@ class monitor {
         base::nanos since = 0;       // since when the tick stands
         base::nanos slice_since = 0; // since when no slice began
         base::nanos cpu = -1;        // of the thread, when the tick was first seen to stand
+        base::nanos seen_cpu = 0;    // the same, when it was last read,
+        base::nanos seen_at = 0;     // and when that was
         clock_sight clock;           // of the thread, without /proc
         bool stalled = false;        // that its thread waits is known to be a stall
         unsigned turns = 0;          // of a P's slices that have ended while too many were frozen
@@ -105,6 +108,7 @@ class monitor {
     bool look(base::nanos now) {
         bool found = false;
         for (std::size_t i = 0; i < seen_.size(); ++i) found |= look_at(*rt_.ps[i], seen_[i], now);
+        looked_ = now;
         found |= requests_.look(now, next_);
         if (rt_.idle_count.load(std::memory_order_seq_cst) != 0 && rt_.searching.load(std::memory_order_seq_cst) == 0 &&
             (rt_.frozen_count.load(std::memory_order_relaxed) != 0 || held_up_))
@@ -151,6 +155,7 @@ class monitor {
             s.cpu = -1;
             s.clock = {};
             s.stalled = false;
+            if (m && thawed(*m, p, tick)) goes_on_computing(*m, p, s, now);
             if (m && ordinary_work(p, now)) {
                 if (now - s.slice_since >= hand_over_slice)
                     p.attention.fetch_or(attention::slice, std::memory_order_relaxed);
@@ -166,7 +171,7 @@ class monitor {
         held_up_ = true;
         const int tid = m->tid.load(std::memory_order_acquire);
         if (tid == 0) return false; // it starts
-        char state = thread_state(tid);
+        char state = computes_on(tid, s, now) ? 'R' : thread_state(tid);
         if (state == 0) {
             base::nanos wait = base::never;
             state = s.clock.state(tid, now, wait);
@@ -180,8 +185,9 @@ class monitor {
         }
         if (state != 'R') return false;
         if (s.cpu < 0) {
-            s.cpu = cpu_time(tid);
-            if (m->thawed_on.load(std::memory_order_relaxed) != &p || m->thawed_tick.load(std::memory_order_relaxed) != tick) {
+            s.cpu = s.seen_cpu = cpu_time(tid);
+            s.seen_at = now;
+            if (!thawed(*m, p, tick)) {
                 m->stint_cpu = s.cpu;
                 m->stalled = false;
             }
@@ -200,6 +206,26 @@ class monitor {
             return false;
         }
         return freeze(p, *m, s, tick, ordinary, now);
+    }
+
+    /// Is m's task one that was frozen, and since the tick began has p again?
+    static bool thawed(const machine& m, const processor& p, std::uint32_t tick) noexcept {
+        return m.thawed_on.load(std::memory_order_relaxed) == &p && m.thawed_tick.load(std::memory_order_relaxed) == tick;
+    }
+    /// Such a one mostly computes until the end of its slice: the next look is due there, and its CPU clock will tell.
+    void goes_on_computing(const machine& m, const processor& p, sight& s, base::nanos now) noexcept {
+        if (rt_.slice == 0) return;
+        if (const base::nanos at = p.last_thaw.load(std::memory_order_relaxed); at > looked_ && at < now) s.since = at;
+        s.cpu = s.seen_cpu = cpu_time(m.tid.load(std::memory_order_relaxed));
+        s.seen_at = now;
+        next_ = std::min(next_, s.since + rt_.slice - requests_.ahead());
+    }
+    /// For more than half of the time since the last look, if that has read its clock?
+    bool computes_on(int tid, sight& s, base::nanos now) const noexcept {
+        if (s.cpu < 0 || s.seen_at != looked_) return false;
+        const base::nanos before = std::exchange(s.seen_cpu, cpu_time(tid));
+        s.seen_at = now;
+        return (s.seen_cpu - before) * 2 > now - looked_;
     }
 
     /// Everything that m's thread did before it last left its CPU is visible now, and what was stored here before
@@ -319,6 +345,7 @@ class monitor {
     stall_watch stalls_;
     std::vector<sight> seen_;
     freeze_requests requests_;
+    base::nanos looked_ = 0;         // when the last look was
     base::nanos next_ = base::never; // when the next look is due for what this one has seen
     bool froze_ = false;             // this look has asked one to freeze
     bool held_up_ = false;           // a P stands, and work waits

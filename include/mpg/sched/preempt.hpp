@@ -78,7 +78,7 @@ inline void freeze_here(machine& m, const void* context) noexcept {
             ++p->freezes;
             if (p->trusted == t) p->betrayed = p->freezes;
             if (t->standing < standing::first) p->others_turn = true; // they have just had it
-            p->last_thaw = base::now(); // the others have a slice before the next frozen one
+            p->last_thaw.store(base::now(), std::memory_order_relaxed); // the others have a slice before the next frozen one
         }
         stand_still(m, *t, context);
     });

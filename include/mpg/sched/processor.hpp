@@ -40,7 +40,7 @@ struct alignas(base::cache_line) processor {
     bool alone = false;      // the only P: nobody steals
     home* locks = nullptr;   // of those that are made here; null: without membarrier
     std::uint64_t homeless = 0; // locks that were made since that was closed
-    base::nanos last_thaw = 0; // when a frozen task last got this P
+    base::atomic<base::nanos> last_thaw{0}; // when a frozen task last got this P
     base::nanos chain_since = 0; // since when no slice began; looked at every 61st switch
     base::nanos last_chain = 0;  // how long the last chain of hand-overs was that had to be ended
     std::uint32_t chain_slices = 0;
