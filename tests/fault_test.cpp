@@ -418,6 +418,25 @@ TEST_P(faults, copies_are_right_at_every_short_count_and_error) {
     });
 }
 
+TEST_P(faults, a_connection_that_is_closed_while_it_is_looked_at_is_not_taken_for_another) {
+    run([] {
+        using mpg::http::detail::link;
+        for (bool (*looks)(link&) : {+[](link& l) { return l.has_input(); }, +[](link& l) { return !l.is_quiet(); }}) {
+            auto quiet = connect_local(), has_bytes = connect_local();
+            ASSERT_TRUE(has_bytes.server.write(bytes("x")));
+            std::byte one;
+            ASSERT_EQ(mpg::blocking([&] { return ::recv(has_bytes.client.native_handle(), &one, 1, MSG_PEEK); }), 1);
+            auto l = mpg::http::detail::make_link(std::move(quiet.client));
+            const closed_in_recv closes([&] { l->close(); }, has_bytes.client.native_handle());
+            EXPECT_FALSE(looks(*l));
+            EXPECT_FALSE(l->is_open());
+            EXPECT_LT(::fcntl(closes.number(), F_GETFD), 0); // closed, once nobody looked any more
+            EXPECT_FALSE(l->has_input());
+            EXPECT_FALSE(l->is_quiet());
+        }
+    });
+}
+
 TEST(faults_of_plain_threads, no_descriptor_to_wait_with_is_an_error) {
     auto p = connect_local();
     std::byte one;

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <fcntl.h>
+#include <functional>
 #include <liburing.h>
 #include <limits>
 #include <poll.h>
@@ -93,12 +94,36 @@ struct socket_layer {
         return ::setsockopt(fd, level, name, value, n);
     }
     virtual ::ssize_t send(int fd, const void* from, std::size_t n, int flags) noexcept { return ::send(fd, from, n, flags); }
+    virtual ::ssize_t recv(int fd, void* to, std::size_t n, int flags) noexcept { return ::recv(fd, to, n, flags); }
     virtual ::ssize_t sendmsg(int fd, const ::msghdr* m, int flags) noexcept { return ::sendmsg(fd, m, flags); }
     virtual ::ssize_t sendfile(int to, int from, ::off_t* at, std::size_t n) noexcept { return ::sendfile(to, from, at, n); }
     static std::atomic<socket_layer*>& current() noexcept {
         static std::atomic<socket_layer*> one{nullptr};
         return one;
     }
+};
+
+/// The next recv meets a close(), as if another strand had called it in that moment; the number, if it is free then, is
+/// another descriptor's at once.
+class closed_in_recv final : public socket_layer {
+  public:
+    closed_in_recv(std::function<void()> close, int other)
+        : close_(std::move(close))
+        , other_(other) {}
+    int number() const noexcept { return number_; }
+    ::ssize_t recv(int fd, void* to, std::size_t n, int flags) noexcept override {
+        if (const auto close = std::exchange(close_, nullptr)) {
+            close();
+            number_ = fd;
+            if (::fcntl(fd, F_GETFD) < 0) ::dup2(other_, fd);
+        }
+        return ::recv(fd, to, n, flags);
+    }
+
+  private:
+    std::function<void()> close_;
+    const int other_;
+    int number_ = -1;
 };
 
 class fault {
@@ -242,6 +267,7 @@ inline ::ssize_t sendfile(int to, int from, ::off_t* at, std::size_t n) noexcept
 /// Not cut: from a socket, less than was asked for means that no more is there.
 inline ::ssize_t recv(int fd, void* to, std::size_t n, int flags) noexcept {
     if (const int e = test::detail::injected(test::call::recv)) return errno = e, -1;
+    if (auto* layer = test::socket_layer::current().load()) return layer->recv(fd, to, n, flags);
     return ::recv(fd, to, n, flags);
 }
 inline ::ssize_t recvmsg(int fd, ::msghdr* m, int flags) noexcept {

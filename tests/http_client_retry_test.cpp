@@ -71,7 +71,7 @@ TEST_P(http_client_retry, sends_nothing_again_that_may_not_come_twice) {
         fickle_server s;
         client c;
         int expected = 0;
-        const auto source = [](std::span<std::byte>) -> mpg::result<std::size_t> { return 0; };
+        const auto source = [](std::span<std::byte>) -> mpg::result<std::size_t> { return std::size_t{0}; };
         const std::pair<const char*, bool> requests[] = {{"POST", false}, {"PATCH", false}, {"LINK", false}, {"get", false}, {"PUT", true}};
         for (const auto& [method, streamed] : requests) {
             c.close_idle();

@@ -814,6 +814,28 @@ TEST_P(kernel_that_encrypts, does_not_change_keys) {
 }
 
 /// On plain threads, without a runtime.
+TEST_P(tls_stream, that_is_closed_while_it_is_looked_at_is_not_taken_for_another) {
+    run([] {
+        using tls::detail::transport;
+        auto has_bytes = connect_local();
+        ASSERT_TRUE(has_bytes.server.write(bytes("x")));
+        const int other = has_bytes.client.native_handle();
+        std::byte one;
+        ASSERT_EQ(blocking([&] { return ::recv(other, &one, 1, MSG_PEEK); }), 1);
+        for (bool discards : {false, true}) {
+            auto quiet = connect_local();
+            tls::detail::transport_over<net::tcp_stream> t(std::move(quiet.client));
+            const closed_in_recv closes([&] { t.close(); }, other);
+            if (discards)
+                t.discard_input();
+            else
+                EXPECT_NE(t.peek(), transport::coming::bytes);
+            EXPECT_LT(::fcntl(closes.number(), F_GETFD), 0); // closed, once nobody looked any more
+            EXPECT_EQ(::recv(other, &one, 1, MSG_PEEK | MSG_DONTWAIT), 1);
+        }
+    });
+}
+
 TEST(tls_thread, works) {
     auto p = tls_local(client_config(), server_config());
     std::thread server([&] {

@@ -318,8 +318,9 @@ inline bool capture_in_syscall(sched::machine& m, int tid, capture& out) {
     std::uint64_t pc = std::strtoull(before.c_str() + pc_at, nullptr, 16);
     sched::task* t = sched::read_racy(m.cur);
     char* low = t ? sched::read_racy(t->stack) : nullptr;
-    if (!low || !t->rt) return false;
-    auto top = reinterpret_cast<std::uint64_t>(t->rt->stacks.top(low));
+    if (!low) return false;
+    // m's runtime is t's; t->rt would be written meanwhile where the record is taken anew.
+    auto top = reinterpret_cast<std::uint64_t>(m.rt->stacks.top(low));
     if (sp < reinterpret_cast<std::uint64_t>(low) || sp >= top || sp % 8 != 0) return false;
     out.task = sched::read_racy(t->id);
     out.registers = {};

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <mpg/base/config.hpp>
+#include <mpg/io/descriptor.hpp>
 #include <mpg/io/result.hpp>
+#include <mpg/io/syscall.hpp>
 #include <mpg/net/tcp.hpp>
 
 #include <cerrno>
@@ -66,8 +68,8 @@ class tcp_link final : public link {
     void set_write_deadline(std::optional<time_point> when) override {
         (void)stream_.set_write_deadline(when);
     }
-    bool has_input() noexcept override { return peek(stream_.native_handle()) > 0; }
-    bool is_quiet() noexcept override { return peek(stream_.native_handle()) == -EAGAIN; }
+    bool has_input() noexcept override { return peek() > 0; }
+    bool is_quiet() noexcept override { return peek() == -EAGAIN; }
     void shutdown_write() noexcept override { (void)stream_.shutdown_write(); }
     void close() noexcept override { stream_.close(); }
     bool is_open() const noexcept override { return stream_.is_open(); }
@@ -75,11 +77,14 @@ class tcp_link final : public link {
     net::tcp_stream release() override { return std::move(stream_); }
 
   private:
-    /// 1: bytes are there; 0: the end; else -errno. A leaf, since it reads errno.
-    MPG_NOINLINE static int peek(int fd) noexcept {
-        char byte;
-        const ::ssize_t n = fd < 0 ? 0 : ::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-        return n < 0 ? -errno : static_cast<int>(n);
+    /// 1: bytes are there; 0: the end; else negative. While it looks the number is not closed, whoever calls close().
+    io::outcome peek() noexcept {
+        io::descriptor* const d = io::descriptor_access::of(stream_);
+        if (!d) return 0;
+        return d->use([](int fd) noexcept {
+            char byte;
+            return io::sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        });
     }
 
     net::tcp_stream stream_;

@@ -87,16 +87,17 @@ template <class S> class transport_over final : public transport {
     }
     std::size_t try_write(std::span<const std::byte> from) noexcept override {
         if constexpr (is_socket) {
-            const int fd = stream_.native_handle();
-            const io::outcome n = fd < 0 ? 0 : io::sys::send(fd, from.data(), from.size(), MSG_DONTWAIT);
+            const io::outcome n = use([&](int fd) noexcept {
+                return io::sys::send(fd, from.data(), from.size(), MSG_DONTWAIT);
+            });
             return n < 0 ? 0 : static_cast<std::size_t>(n);
         }
         return 0;
     }
     io::outcome encrypt_by(const kernel_keys& keys) noexcept override {
         if constexpr (is_tcp) {
-            if (io::descriptor* const d = descriptor())
-                return d->use([&](int fd) noexcept {
+            if (descriptor())
+                return use([&](int fd) noexcept {
                     const io::outcome e = io::sys::set_tls(fd);
                     return e < 0 ? e : io::sys::set_tls_keys(fd, keys.data(), keys.size());
                 });
@@ -118,10 +119,8 @@ template <class S> class transport_over final : public transport {
         return e < 0 ? io::error_of(e) : std::error_code{};
     }
     bool try_alert(std::span<const std::byte> alert) noexcept override {
-        if constexpr (is_socket) {
-            const int fd = stream_.native_handle();
-            return fd >= 0 && io::sys::send_alert(fd, alert) >= 0;
-        }
+        if constexpr (is_socket)
+            return use([&](int fd) noexcept { return io::sys::send_alert(fd, alert); }) >= 0;
         return false;
     }
     io::descriptor* descriptor() noexcept override {
@@ -130,10 +129,11 @@ template <class S> class transport_over final : public transport {
     }
     void discard_input() noexcept override {
         if constexpr (is_socket) {
-            const int fd = stream_.native_handle();
-            for (std::size_t total = 0; fd >= 0 && total < most_discarded;) {
-                std::byte piece[512];
-                const io::outcome n = io::sys::recv(fd, piece, sizeof piece, MSG_DONTWAIT);
+            std::byte piece[512];
+            for (std::size_t total = 0; total < most_discarded;) {
+                const io::outcome n = use([&](int fd) noexcept {
+                    return io::sys::recv(fd, piece, sizeof piece, MSG_DONTWAIT);
+                });
                 if (n <= 0) return;
                 total += static_cast<std::size_t>(n);
             }
@@ -142,8 +142,9 @@ template <class S> class transport_over final : public transport {
     coming peek() noexcept override {
         if constexpr (is_socket) {
             char byte;
-            const int fd = stream_.native_handle();
-            const io::outcome n = fd < 0 ? 0 : io::sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+            const io::outcome n = use([&](int fd) noexcept {
+                return io::sys::recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+            });
             if (n == -EAGAIN) return coming::nothing;
             return n > 0 ? coming::bytes : coming::end;
         }
@@ -166,6 +167,12 @@ template <class S> class transport_over final : public transport {
     static constexpr std::size_t most_discarded = 16 << 10;
     static constexpr bool is_tcp = std::derived_from<S, net::tcp_stream>;
     static constexpr bool is_socket = std::derived_from<S, net::stream_socket>;
+
+    /// Calls f with the number, which is not closed meanwhile, whoever calls close(). f must not wait.
+    template <class F> io::outcome use(F f) noexcept {
+        io::descriptor* const d = descriptor();
+        return d ? d->use(f) : io::outcome_of(mpg::errc::closed);
+    }
     S stream_;
 };
 
