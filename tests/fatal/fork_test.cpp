@@ -6,12 +6,17 @@
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
+#include <mpg/context.hpp>
+#include <mpg/io.hpp>
+#include <mpg/scope.hpp>
+#include <mpg/select.hpp>
 #include <mpg/sync.hpp>
 #include <mpg/time.hpp>
 
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <mutex>
 #include <span>
 #include <string>
 #include <utility>
@@ -74,6 +79,49 @@ TEST_P(fork_child, may_not_use_the_runtime) {
     expect_refused("blocking", [] { mpg::blocking([] {}); });
 }
 
+TEST_P(fork_child, may_not_wait_for_anything) {
+    expect_refused("wait group", [] {
+        mpg::wait_group g;
+        g.add(1);
+        g.wait();
+    });
+    expect_refused("mutex", [] {
+        mpg::mutex m;
+        m.lock();
+        m.lock();
+    });
+    expect_refused("mutex, for a while", [] {
+        mpg::mutex m;
+        m.lock();
+        (void)m.try_lock_for(1h);
+    });
+    expect_refused("shared mutex", [] {
+        mpg::shared_mutex m;
+        m.lock();
+        m.lock_shared();
+    });
+    expect_refused("condition variable", [] {
+        mpg::mutex m;
+        std::unique_lock lock(m);
+        mpg::condition_variable().wait(lock);
+    });
+    expect_refused("semaphore", [] { mpg::semaphore(0).acquire(); });
+    expect_refused("latch", [] { mpg::latch(1).wait(); });
+    expect_refused("barrier", [] { mpg::barrier<>(2).arrive_and_wait(); });
+    expect_refused("channel, sending", [] { mpg::chan<int>().send(1); });
+    expect_refused("channel, timed", [] {
+        int v;
+        (void)mpg::chan<int>().recv_for(v, 1h);
+    });
+    expect_refused("select", [] { mpg::select(mpg::on_recv(mpg::chan<int>()), mpg::on_recv(mpg::after(1h))); });
+    expect_refused("context", [] { mpg::with_timeout(mpg::context::background(), 1h).done().recv(); });
+    expect_refused("ticker", [] { mpg::ticker(1h).c().recv(); });
+    expect_refused("scope", [] {
+        mpg::scope s;
+        s.go([] {});
+    });
+}
+
 TEST_P(fork_child, of_a_plain_thread_may_run_its_own) {
     auto c = mpg::test::run_in_child([&] {
         mpg::options o;
@@ -91,6 +139,30 @@ TEST_P(fork_child, of_a_plain_thread_may_run_its_own) {
         return WIFEXITED(status) ? WEXITSTATUS(status) : 92;
     });
     EXPECT_EQ(c.exit_code, 6) << c;
+}
+
+TEST_P(fork_child, of_a_plain_thread_may_not_use_its_parents) {
+    for (bool waits : {false, true}) {
+        auto c = mpg::test::run_in_child([&] {
+            mpg::options o;
+            o.procs = procs();
+            mpg::runtime rt(o);
+            rt.run([] {});
+            const ::pid_t child = ::fork();
+            if (child == 0) {
+                if (waits)
+                    rt.run([] {});
+                else
+                    rt.go([] {});
+                ::_exit(7);
+            }
+            int status = 0;
+            ::waitpid(child, &status, 0);
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 92;
+        });
+        EXPECT_EQ(c.exit_code, 2) << c;
+        EXPECT_NE(c.err.find("fatal error: the runtime was used in a child of fork()"), std::string::npos) << c;
+    }
 }
 
 TEST_P(fork_child, may_leave_a_runtime_object_behind) {
@@ -141,6 +213,64 @@ struct fork_beside_io : mpg::test::with_pollers {
     }
 };
 MPG_TEST_IO(fork_beside_io);
+
+/// A child in which each of these would have to wait for the parent's rings or epoll instances.
+TEST_P(fork_beside_io, does_none_that_waits) {
+    const auto c = mpg::test::run_in_child([&] {
+        run([] {
+            auto listener = mpg::test::listen_local();
+            pair p = mpg::test::connect_local(listener);
+            auto udp = mpg::net::udp_socket::bind("127.0.0.1:0");
+            auto file = mpg::file::open("/proc/self/exe");
+            ASSERT_TRUE(udp && file);
+            std::array<std::byte, 64> to;
+            const std::vector<std::byte> much(64 << 20);
+            mpg::net::endpoint from;
+            const std::pair<const char*, std::function<void()>> calls[] = {
+                {"read", [&] { (void)p.server.read(to); }},
+                {"write", [&] { (void)p.server.write(much); }},
+                {"accept", [&] { (void)listener.accept(); }},
+                {"receive", [&] { (void)udp->recv_from(to, from); }},
+                {"lookup", [&] { (void)mpg::net::resolve("localhost"); }},
+                {"open", [&] { (void)mpg::file::open("/dev/null"); }},
+                {"deadline", [&] {
+                     p.server.set_deadline(std::chrono::steady_clock::now() + 1h);
+                     (void)p.server.read(to);
+                 }},
+            };
+            for (const auto& [what, f] : calls) {
+                SCOPED_TRACE(what);
+                int err[2];
+                ASSERT_EQ(::pipe(err), 0);
+                const ::pid_t child = ::fork();
+                if (child == 0) {
+                    ::dup2(err[1], 2);
+                    f();
+                    ::_exit(7);
+                }
+                ::close(err[1]);
+                std::string said;
+                char piece[256];
+                mpg::blocking([&] {
+                    for (::ssize_t got; (got = ::read(err[0], piece, sizeof piece)) > 0;)
+                        said.append(piece, static_cast<std::size_t>(got));
+                });
+                ::close(err[0]);
+                int status = 0;
+                EXPECT_EQ(mpg::blocking([&] { return ::waitpid(child, &status, 0); }), child);
+                EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 2) << status;
+                EXPECT_NE(said.find("fatal error: the runtime was used in a child of fork()"), std::string::npos) << said;
+            }
+            std::vector<pair> fresh;
+            for (std::size_t i = 0; i < n; ++i) fresh.push_back(mpg::test::connect_local(listener));
+            exchange(fresh, 1, [] {});
+            auto got = file->read_at(to, 0);
+            EXPECT_TRUE(got && *got == to.size());
+        });
+        return ::testing::Test::HasFailure() ? 1 : 0;
+    });
+    EXPECT_EQ(c.exit_code, 0) << c;
+}
 
 TEST_P(fork_beside_io, takes_nothing_of_what_the_parent_waits_for) {
     const auto c = mpg::test::run_in_child([&] {
