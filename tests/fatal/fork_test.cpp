@@ -122,6 +122,14 @@ TEST_P(fork_child, may_not_wait_for_anything) {
     });
 }
 
+TEST_P(fork_child, may_not_set_timers_which_would_never_fire) {
+    expect_refused("after_func", [] { (void)mpg::after_func(1ms, [] {}); });
+    expect_refused("after", [] { (void)mpg::after(1ms); });
+    expect_refused("timer", [] { mpg::timer t(1ms); });
+    expect_refused("ticker", [] { mpg::ticker t(1ms); });
+    expect_refused("timeout", [] { (void)mpg::with_timeout(mpg::context::background(), 1ms); });
+}
+
 TEST_P(fork_child, of_a_plain_thread_may_run_its_own) {
     auto c = mpg::test::run_in_child([&] {
         mpg::options o;

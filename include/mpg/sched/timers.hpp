@@ -1,6 +1,7 @@
 // Arming timers: which wheel, and who must be told.
 #pragma once
 
+#include <mpg/sched/fatal.hpp>
 #include <mpg/sched/scheduler.hpp>
 
 #include <stdexcept>
@@ -21,8 +22,12 @@ inline void arm(timer_node& node, base::nanos deadline) {
         w->arm(node, deadline);
         return;
     }
-    if (m && m->p) return arm_in(*m->p, node, deadline, true);
-    if (m && m->rt) return arm_in(*m->rt->ps[0], node, deadline, false); // in blocking()
+    if (m && m->rt) {
+        if (m->rt->stopping.load(std::memory_order_relaxed) && m->rt->forked.load(std::memory_order_relaxed)) [[unlikely]]
+            used_after_fork(); // it would never fire
+        if (m->p) return arm_in(*m->p, node, deadline, true);
+        return arm_in(*m->rt->ps[0], node, deadline, false); // in blocking()
+    }
     if (node.of_wait) { // while a thread waits it has nothing else to do, and the wait may outlive every runtime
         node.deadline = deadline;
         (m ? m : make_stand_in())->alarm = &node;
