@@ -3,6 +3,8 @@
 //
 // A line that begins with b asks it to compute for 1 ms first, one that begins with w to sleep in the kernel
 // for 10 ms.
+#include "record.hpp"
+
 #include <mpg/net.hpp>
 #include <mpg/runtime.hpp>
 #include <mpg/task.hpp>
@@ -48,7 +50,7 @@ int main(int argc, char** argv) {
         return std::cerr << "usage: " << argv[0] << " --addr HOST:PORT --procs N\n", 2;
     mpg::options o;
     o.procs = static_cast<unsigned>(std::atoi(argv[4]));
-    if (const char* events = std::getenv("MPG_BENCH_RECORD")) o.record_events = std::strtoul(events, nullptr, 10);
+    bench::record_if_asked(o);
     return mpg::run(o, [&] {
         auto listener = mpg::net::tcp_listener::bind(argv[2]);
         if (!listener) return std::cerr << listener.error().message() << '\n', 1;

@@ -17,6 +17,8 @@
 // names; suite/rivals.py takes them off again.
 #pragma once
 
+#include "record.hpp"
+
 #include <benchmark/benchmark.h>
 #include <mpg/runtime.hpp>
 
@@ -29,11 +31,10 @@ namespace bench {
 /// The numbers of Ps with which each case runs.
 inline constexpr unsigned all_procs[] = {1, 2};
 
-/// $MPG_BENCH_RECORD: the flight recorder is on, and keeps so many events of each P.
 inline mpg::options with_procs(unsigned n) {
     mpg::options o;
     o.procs = n;
-    if (const char* events = std::getenv("MPG_BENCH_RECORD")) o.record_events = std::strtoul(events, nullptr, 10);
+    record_if_asked(o);
     return o;
 }
 
