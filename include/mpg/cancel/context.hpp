@@ -78,7 +78,7 @@ class context {
     /// step for each context on the way.
     template <class K> const typename K::type* value() const noexcept {
         for (cancel::node* n = node_; n; n = n->parent)
-            if (const void* found = n->find(typeid(K))) return static_cast<const typename K::type*>(found);
+            if (const void* found = n->find(cancel::key_of<K>())) return static_cast<const typename K::type*>(found);
         return nullptr;
     }
 

@@ -41,6 +41,17 @@ namespace mpg::cancel {
 
 class cancel_node;
 
+/// What tells the keys of values from each other. Without RTTI: the address of something that each has, one in the process as far
+/// as the linker makes it one. All parts of a program have it, or none.
+#if defined(__cpp_rtti)
+using key_id = const std::type_info&;
+template <class K> key_id key_of() noexcept { return typeid(K); }
+#else
+using key_id = const void*;
+template <class K> [[gnu::visibility("default")]] inline char key_place = 0; // not const: a linker may merge those
+template <class K> key_id key_of() noexcept { return &key_place<K>; }
+#endif
+
 /// References are counted: handles and child nodes have one each.
 struct node {
     base::atomic<std::uint32_t> refs{1};
@@ -53,7 +64,7 @@ struct node {
     virtual ~node() = default;
 
     /// The value of this node when it has one of that key.
-    virtual const void* find(const std::type_info&) const noexcept { return nullptr; }
+    virtual const void* find(key_id) const noexcept { return nullptr; }
 };
 
 inline node* share(node* n) noexcept {
@@ -76,8 +87,8 @@ template <class K> class value_node final : public node {
   public:
     value_node(node* p, typename K::type&& v)
         : node(p, p ? p->source : nullptr), value_(std::move(v)) {}
-    const void* find(const std::type_info& key) const noexcept override {
-        return key == typeid(K) ? std::addressof(value_) : nullptr;
+    const void* find(key_id key) const noexcept override {
+        return key == key_of<K>() ? std::addressof(value_) : nullptr;
     }
 
   private:
