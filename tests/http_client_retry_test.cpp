@@ -156,9 +156,9 @@ TEST_P(http_client_retry, sends_a_streamed_body_once) {
         for (int status : {302, 303, 307, 308}) {
             client_request r{.method = "POST", .url = s.url("/to/" + std::to_string(status) + "?at=/there")};
             r.stream = [n = 3](std::span<std::byte> to) mutable -> mpg::result<std::size_t> {
-                if (n-- == 0) return 0;
+                if (n-- == 0) return std::size_t{0};
                 to[0] = std::byte{'b'};
-                return 1;
+                return std::size_t{1};
             };
             auto got = mpg::http::fetch(std::move(r));
             ASSERT_TRUE(got) << got.error().message();

@@ -400,6 +400,105 @@ TEST_P(threads_and_tasks, select_from_each_other) {
     });
 }
 
+TEST_P(threads_and_tasks, wait_for_groups_of_each_other) {
+    run([&] {
+        for (long i = 0; i < rounds / 40; ++i) {
+            mpg::wait_group all;
+            all.add(2 * each);
+            std::atomic<unsigned> waits{0};
+            std::atomic<long> started{0};
+            crew([&](unsigned index) {
+                all.go([&] { ++started; }); // a thread's, too, runs as a task
+                all.done();
+                if (index % 3 == 0) all.wait();
+                if (index % 3 != 0 || started == static_cast<long>(2 * each)) ++waits;
+            });
+            all.wait();
+            EXPECT_EQ(waits, 2 * each);
+            EXPECT_EQ(started, static_cast<long>(2 * each));
+        }
+    });
+}
+
+TEST_P(threads_and_tasks, join_what_the_other_has_started) {
+    run([&] {
+        chan<mpg::task<long>> by_threads(1), by_tasks(1);
+        std::atomic<long> sum{0};
+        std::atomic<unsigned> threads_left{2}, tasks_left{2};
+        crew([&](unsigned index) {
+            const bool is_thread = index % 2 == 0;
+            if (index < 4) { // two threads and two tasks start; one of each joins
+                for (long i = 0; i < rounds / 4; ++i)
+                    (is_thread ? by_threads : by_tasks).send(mpg::spawn([i] {
+                        if (i % 4 == 0) mpg::yield();
+                        return i;
+                    }));
+                if (--(is_thread ? threads_left : tasks_left) == 0) (is_thread ? by_threads : by_tasks).close();
+                return;
+            }
+            while (auto t = (is_thread ? by_tasks : by_threads).recv()) sum += t->join();
+        });
+        EXPECT_EQ(sum, 4 * (rounds / 4) * (rounds / 4 - 1) / 2);
+    });
+}
+
+TEST_P(threads_and_tasks, pass_through_what_grows_and_wait_for_many) {
+    run([&] {
+        mpg::elastic_chan<long> grows({.low = 4, .high = 16, .max = 64});
+        chan<long> fixed(1);
+        std::atomic<long> sent{0}, got{0};
+        std::atomic<unsigned> senders{4};
+        crew([&](unsigned index) {
+            if (index >= 2) { // two threads and two tasks send
+                for (long i = 1; i <= rounds / 4; ++i) {
+                    if (i % 2)
+                        grows.send(i);
+                    else
+                        fixed.send(i);
+                    sent += i;
+                }
+                if (--senders == 0) grows.close(), fixed.close();
+                return;
+            }
+            bool more = true;
+            mpg::select_set either;
+            either.recv(fixed, [&](std::optional<long> v) {
+                got += v.value_or(0);
+                more = v.has_value();
+            });
+            either.timeout(20us, [] {});
+            while (more) {
+                either.wait();
+                mpg::elastic_item<long> item;
+                if (grows.recv_for(item, 0us) == chan_status::ok) got += item.value;
+            }
+            while (auto item = grows.recv()) got += item->value;
+        });
+        EXPECT_EQ(got, sent);
+    });
+}
+
+TEST_P(threads_and_tasks, take_from_one_pool) {
+    run([&] {
+        std::atomic<int> made{0};
+        mpg::pool<std::unique_ptr<std::atomic<int>>> slots([&] {
+            ++made;
+            return std::make_unique<std::atomic<int>>(0);
+        });
+        std::atomic<int> shared{0};
+        crew([&](unsigned index) {
+            for (long i = 0; i < rounds; ++i) {
+                auto one = slots.get();
+                shared += (*one)->fetch_add(1) != 0; // somebody else has it, too
+                if (i % 16 == 0 && index % 2 != 0) mpg::yield();
+                (*one)->fetch_sub(1);
+            }
+        });
+        EXPECT_EQ(shared, 0);
+        EXPECT_LE(made, static_cast<int>(2 * each));
+    });
+}
+
 // What a thread holds goes with it: by its own thread_locals, after it has waited as a stand-in for a task.
 TEST_P(threads_and_tasks, threads_end_with_their_hands_full) {
     run([&] {
