@@ -439,6 +439,21 @@ TEST_P(tls_peers, https_through_a_proxy) {
                                      "\r\nProxy-Authorization: Basic dTpw\r\n\r\n");
             }
             c.close_idle();
+            {
+                std::lock_guard hold(m);
+                heads.clear();
+            }
+            { // a zone means something to this machine only: no proxy is told
+                http::client any({.proxy = "http://" + l.local_endpoint().to_string(),
+                                  .tls = tls::for_http(client_config({.verify = tls::verification::none}))});
+                auto r = any.get("https://[fe80::1%25lo]/ok");
+                ASSERT_TRUE(r) << r.error().message();
+                EXPECT_EQ(r->body().read_all().value_or(""), "ok");
+            }
+            {
+                std::lock_guard hold(m);
+                EXPECT_EQ(heads, "CONNECT [fe80::1]:443 HTTP/1.1\r\nHost: [fe80::1]:443\r\n\r\n");
+            }
             answers("407 Who are you");
             EXPECT_EQ(c.get(s.url("/ok")).error(), std::errc::connection_refused);
             answers("200 Yes\r\n\r\nand more");

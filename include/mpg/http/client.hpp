@@ -335,7 +335,7 @@ class client {
         if (!stream) return unexpected(stream.error());
         if (by_proxy)
             if (const std::error_code e =
-                    detail::open_tunnel(*stream, url.address(), secure_proxy_.authorization, ctx))
+                    detail::open_tunnel(*stream, url.host_and_port(), secure_proxy_.authorization, ctx))
                 return unexpected(e);
         return options_.tls->secure(std::move(*stream), url.host(), ctx);
     }

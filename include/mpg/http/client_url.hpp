@@ -23,10 +23,14 @@ struct client_url {
     std::string credentials; // "user:password", unescaped; empty: none
     bool secure = false;     // https
 
-    /// What to connect to: always with a port.
-    std::string address() const {
+    /// Always with a port: what a proxy is asked to connect to.
+    std::string host_and_port() const {
         const bool has_port = host_without_port(authority).size() != authority.size();
-        std::string full = has_port ? authority : authority + (secure ? ":443" : ":80");
+        return has_port ? authority : authority + (secure ? ":443" : ":80");
+    }
+    /// What to connect to: the same with the zone.
+    std::string address() const {
+        std::string full = host_and_port();
         if (!zone.empty()) full.insert(full.find(']'), '%' + zone);
         return full;
     }
