@@ -110,7 +110,7 @@ TEST_P(faults, interrupted_calls_are_repeated) {
         frequent a(call::accept4, EINTR, 2), b(call::recv, EINTR, 2), c(call::send, EINTR, 2),
             d(call::sendmsg, EINTR, 2), e(call::recvmsg, EINTR, 2), f(call::epoll_pwait2, EINTR, 2),
             g(call::io_uring_enter2, EINTR, 2), h(call::ppoll, EINTR, 2), i(call::read, EINTR, 2),
-            j(call::write, EINTR, 2), k(call::splice, EINTR, 2);
+            j(call::write, EINTR, 2), k(call::splice, EINTR, 2), l(call::connect, EINTR, 2);
         for (int n = 0; n != 5; ++n) {
             http_peer p = s.connect();
             EXPECT_EQ(p.get("/ok").body, "ok");
@@ -131,6 +131,41 @@ TEST_P(faults, interrupted_calls_are_repeated) {
         sender.join();
         proxy.join();
         EXPECT_GT(a.hits() + c.hits() + k.hits(), 3);
+        EXPECT_GE(l.hits(), 2);
+    });
+}
+
+/// Batches of datagrams, too: an error is that of one call, an interruption of none.
+TEST_P(faults, datagrams_that_are_refused_are_lost_alone) {
+    run([] {
+        auto a = mpg::net::udp_socket::bind("127.0.0.1:0"), b = mpg::net::udp_socket::bind("127.0.0.1:0");
+        ASSERT_TRUE(a && b);
+        const auto to = b->local_endpoint();
+        const std::vector<mpg::net::outgoing_datagram> two{{bytes("batch"), to}, {bytes("batch"), to}};
+        std::byte rooms[2][16];
+        std::vector<mpg::net::datagram> in(2);
+        for (std::size_t i = 0; i != 2; ++i) in[i].buffer = rooms[i];
+        mpg::net::endpoint from;
+        auto all_arrive = [&] {
+            ASSERT_EQ(*a->send_to(bytes("one"), to), 3u);
+            ASSERT_EQ(*b->recv_from(rooms[0], from), 3u);
+            ASSERT_EQ(*a->send_batch(two), 2u);
+            for (std::size_t n = 0; n != 2;) n += b->recv_batch(std::span(in).subspan(n)).value_or(2);
+            EXPECT_EQ(in[0].size + in[1].size, 10u);
+        };
+        for (int error : {ENOBUFS, ENOMEM, EPERM}) {
+            const std::error_code expected(error, std::system_category());
+            fault f(call::sendmsg, error), g(call::sendmmsg, error), h(call::recvmmsg, error);
+            EXPECT_EQ(a->send_to(bytes("x"), to).error(), expected);
+            EXPECT_EQ(a->send_batch(two).error(), expected);
+            EXPECT_EQ(b->recv_batch(in).error(), expected);
+            all_arrive();
+        }
+        frequent f(call::sendmsg, EINTR, 2), g(call::recvmsg, EINTR, 2), h(call::sendmmsg, EINTR, 2), i(call::recvmmsg, EINTR, 2);
+        for (int n = 0; n != 4; ++n) all_arrive();
+        EXPECT_GE(f.hits(), 3);
+        EXPECT_GE(h.hits(), 3);
+        EXPECT_GE(i.hits(), 3);
     });
 }
 

@@ -183,7 +183,6 @@ inline int io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned
 MPG_TEST_CALL(accept4)
 MPG_TEST_CALL(bind)
 MPG_TEST_CALL(close)
-MPG_TEST_CALL(connect)
 MPG_TEST_CALL(epoll_create1)
 MPG_TEST_CALL(epoll_ctl)
 MPG_TEST_CALL(epoll_pwait2)
@@ -241,6 +240,13 @@ MPG_TEST_PIECES(pwritev, (int fd, const ::iovec* pieces, int n, ::off_t at), MPG
 #undef MPG_TEST_AT
 #undef MPG_TEST_PIECES
 
+/// One that is interrupted goes on without the caller.
+inline int connect(int fd, const ::sockaddr* to, ::socklen_t size) noexcept {
+    const int e = test::detail::injected(test::call::connect);
+    if (e == 0) return ::connect(fd, to, size);
+    if (e == EINTR && ::connect(fd, to, size) < 0 && errno != EINPROGRESS) return -1;
+    return errno = e, -1;
+}
 inline int eventfd(unsigned value, int flags) noexcept {
     if (const int e = test::detail::injected(test::call::eventfd)) return errno = e, -1;
     return ::eventfd(value, flags);

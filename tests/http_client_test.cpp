@@ -372,20 +372,35 @@ TEST_P(http_client, lets_idle_connections_go_when_nobody_comes) {
         });
 }
 
-TEST_P(http_client, keeps_a_connection_over_the_end_of_another) {
+TEST_P(http_client, keeps_each_idle_connection_for_its_time) {
     run([] {
-        live_server s;
-        s->handle("/", [](request& req, response& res) { (void)res.write(req.remote_endpoint().to_string()); });
-        s.start();
-        client c({.idle_timeout = 300ms});
-        auto first = c.get(url(s, "/")), second = c.get(url(s, "/"));
-        EXPECT_TRUE(first->body().read_all());
-        const std::string later = second->body().read_all().value();
-        { auto gone = std::move(first); }
-        mpg::sleep_for(200ms);
-        { auto kept = std::move(second); }
-        EXPECT_TRUE(mpg::test::eventually([&] { return open_connections(s) == 1; }));
-        EXPECT_EQ(c.get(url(s, "/"))->body().read_all(), later);
+        using clock = std::chrono::steady_clock;
+        constexpr auto lifetime = 60ms;
+        clock::time_point given[2], ended[2];
+        auto listener = mpg::test::listen_local();
+        auto server = mpg::spawn([&] {
+            mpg::wait_group serving;
+            for (auto& end : ended)
+                serving.go([&end, peer = std::move(*listener.accept())]() mutable {
+                    std::byte piece[4096];
+                    EXPECT_TRUE(peer.read(piece));
+                    EXPECT_TRUE(peer.write(mpg::test::bytes("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")));
+                    EXPECT_EQ(peer.read(piece, mpg::with_timeout(mpg::context::background(), 60s)), 0u);
+                    end = clock::now();
+                });
+            serving.wait();
+        });
+        client c({.idle_timeout = lifetime});
+        const std::string to = "http://" + listener.local_endpoint().to_string() + "/";
+        mpg::result<mpg::http::client_response> responses[] = {c.get(to), c.get(to)};
+        for (auto& r : responses) EXPECT_EQ(r->body().read_all(), "x");
+        for (int i = 0; i != 2; ++i) {
+            if (i == 1) mpg::sleep_for(lifetime / 2);
+            given[i] = clock::now();
+            auto gone = std::move(responses[i]);
+        }
+        server.join();
+        for (int i = 0; i != 2; ++i) EXPECT_GE(ended[i] - given[i], lifetime) << i;
     });
 }
 
