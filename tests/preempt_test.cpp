@@ -955,6 +955,55 @@ TEST(preempt_and_signals, a_handler_of_the_program_gets_what_is_meant_for_it) {
     EXPECT_EQ(urgent, 20); // and nothing of what is ours
 }
 
+std::atomic<unsigned> raised{0}, on_own_stack{0};
+/// A leaf: errno is that of one thread.
+[[gnu::noinline]] bool raises_and_keeps_errno(int k) {
+    errno = k;
+    return ::raise(SIGUSR1) == 0 && errno == k;
+}
+
+// On the task's stack, or on the thread's alternate one where the program says so; with preemption in the midst of it.
+TEST(preempt_and_signals, handlers_of_the_program_run_in_tasks) {
+    for (int flags : {0, SA_ONSTACK}) {
+        struct sigaction mine {}, before {};
+        mine.sa_flags = flags;
+        mine.sa_handler = [](int) {
+            const int saved = errno;
+            char room[2048]; // some of that stack
+            std::memset(room, 1, sizeof room);
+            asm volatile("" : : "r"(room) : "memory");
+            ::stack_t s{};
+            ::sigaltstack(nullptr, &s);
+            ++raised;
+            on_own_stack += (s.ss_flags & SS_ONSTACK) != 0;
+            errno = saved;
+        };
+        ASSERT_EQ(::sigaction(SIGUSR1, &mine, &before), 0);
+        raised = on_own_stack = 0;
+        mpg::options o;
+        o.procs = 2;
+        o.preempt_after = 200us;
+        mpg::run(o, [] {
+            std::atomic<bool> on{true};
+            mpg::wait_group hogs, raisers;
+            for (int i = 0; i < 3; ++i) hogs.go([&] { spin(on); });
+            for (int i = 0; i < 4; ++i)
+                raisers.go([] {
+                    for (int k = 0; k < 500; ++k) {
+                        EXPECT_TRUE(raises_and_keeps_errno(k));
+                        if (k % 64 == 0) mpg::yield();
+                    }
+                });
+            raisers.wait();
+            on = false;
+            hogs.wait();
+        });
+        EXPECT_EQ(raised, 2000u);
+        EXPECT_EQ(on_own_stack, flags ? 2000u : 0u);
+        ASSERT_EQ(::sigaction(SIGUSR1, &before, nullptr), 0);
+    }
+}
+
 TEST(preempt_and_signals, the_callers_mask_stack_and_handlers_stay_as_they_are) {
     std::vector<char> room(64 << 10);
     ::stack_t mine{}, stack{}, old_stack{};

@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <array>
+#include <fstream>
 #include <functional>
 #include <mutex>
 #include <span>
@@ -68,6 +69,22 @@ TEST_P(fork_child, may_exit) {
 TEST_P(fork_child, may_exec) {
     auto c = forked([] { ::execl("/bin/sh", "sh", "-c", "exit 5", nullptr); });
     EXPECT_EQ(c.exit_code, 5) << c;
+}
+
+// What is executed has the masks of the program: nothing blocked or ignored because of the runtime.
+TEST_P(fork_child, executes_with_the_signals_of_the_program) {
+    const auto of_signals = [] {
+        std::ifstream f("/proc/self/status");
+        std::string all;
+        for (std::string line; std::getline(f, line);)
+            if (line.starts_with("SigBlk:") || line.starts_with("SigIgn:")) all += line + '\n';
+        return all;
+    };
+    const std::string before = of_signals();
+    ASSERT_NE(before, "");
+    auto c = forked([] { ::execl("/bin/grep", "grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status", nullptr); });
+    EXPECT_EQ(c.exit_code, 0) << c;
+    EXPECT_EQ(c.out, before);
 }
 
 TEST_P(fork_child, may_not_use_the_runtime) {
