@@ -1,4 +1,6 @@
 // debug::dump_tasks where there are symbols, but no debug information: names of functions, no files.
+//
+// ctest: no-lines
 #include "support.hpp"
 
 #include <mpg/debug.hpp>
