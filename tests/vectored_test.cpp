@@ -190,7 +190,7 @@ TEST_P(vectored, short_and_interrupted_transfers_lose_nothing) {
             ASSERT_TRUE(out);
             EXPECT_EQ(out->writev(from.pieces), 3000u);
             EXPECT_EQ(out->writev_at(from.pieces, 3000), 3000u);
-            for (const std::uint64_t at : {0, 3000}) {
+            for (const std::uint64_t at : {0u, 3000u}) {
                 std::fill(to.memory.begin(), to.memory.end(), '.');
                 EXPECT_EQ(out->readv_at(to.pieces, at), 3000u);
                 EXPECT_TRUE(to.memory == from.memory);
