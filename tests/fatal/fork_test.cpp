@@ -15,11 +15,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <fstream>
 #include <functional>
 #include <mutex>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 #include <sys/wait.h>
@@ -60,6 +62,36 @@ struct fork_child : mpg::test::with_procs {
     }
 };
 MPG_TEST_PROCS(fork_child);
+
+// What the thread holds in that moment nobody gives up in the child.
+TEST_P(fork_child, may_not_wait_for_a_missing_thread) {
+    auto c = mpg::test::run_in_child([&] {
+        mpg::base::spinlock lock;
+        std::atomic<bool> held{false}, over{false};
+        std::thread holder([&] {
+            lock.lock();
+            held = true;
+            while (!over) std::this_thread::sleep_for(1ms);
+            lock.unlock();
+        });
+        const int status = run([&] {
+            while (!held) mpg::yield();
+            const ::pid_t child = ::fork();
+            if (child == 0) {
+                lock.lock();
+                ::_exit(7);
+            }
+            int ended = 0;
+            mpg::blocking([&] { return ::waitpid(child, &ended, 0); });
+            return WIFEXITED(ended) ? WEXITSTATUS(ended) : 92;
+        });
+        over = true;
+        holder.join();
+        return status;
+    });
+    EXPECT_EQ(c.exit_code, 2) << c;
+    EXPECT_NE(c.err.find("fatal error: the runtime was used in a child of fork()"), std::string::npos) << c;
+}
 
 TEST_P(fork_child, may_exit) {
     auto c = forked([] {});

@@ -70,6 +70,23 @@ MPG_ALWAYS_INLINE void holds_one_less() noexcept {
 
 #if !defined(MPG_MODEL_ATOMICS) // the model checker has a lock of its own, which does not spin
 
+/// Called by who waits for what others hold for nanoseconds, when that has lasted for a tenth of a second or more. Set in a child of
+/// fork, which has no other thread: the holder may be missing there.
+[[gnu::visibility("default")]] inline constinit atomic<void (*)() noexcept> waits_in_vain{nullptr};
+
+/// What such a one does between his looks, once he has been patient: the holder may have lost its CPU, and gets ours.
+class holders_turn {
+  public:
+    void give() noexcept {
+        ::sched_yield();
+        if (++given_ % 200'000 == 0)
+            if (auto* f = waits_in_vain.load(std::memory_order_relaxed)) f();
+    }
+
+  private:
+    unsigned given_ = 0;
+};
+
 /// BasicLockable. Never hold it across a switch (but see sched::park, which releases it after the switch), user
 /// code, an allocation that may be slow, or a system call. Uncontended: one exchange to lock (4.5 ns), one
 /// plain store to unlock, and the thread's count.
@@ -108,10 +125,11 @@ class spinlock {
     MPG_NOINLINE void lock_slow() noexcept {
         constexpr unsigned most_pauses = 32, patient_rounds = 4;
         unsigned pauses = 8;
+        holders_turn turn;
         for (unsigned round = 0;; ++round) {
             for (unsigned i = 0; i < pauses; ++i) cpu_relax();
             if (pauses < most_pauses) pauses *= 2;
-            if (round >= patient_rounds) ::sched_yield();
+            if (round >= patient_rounds) turn.give();
             if (word_.load(std::memory_order_relaxed) == 0 &&
                 word_.exchange(1, std::memory_order_acquire) == 0) // pairs with: unlock
                 return;

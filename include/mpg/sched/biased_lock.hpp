@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <ctime>
 #include <linux/membarrier.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <type_traits>
 #include <unistd.h>
@@ -57,6 +56,7 @@ home* home_here() noexcept;
 
 /// With a spinlock that is held for it. Microseconds.
 MPG_NOINLINE inline void revoke(bias& b) noexcept {
+    base::holders_turn turn;
     b.revoke(
         [] {
             const int before = errno;
@@ -67,7 +67,7 @@ MPG_NOINLINE inline void revoke(bias& b) noexcept {
             }
             errno = before;
         },
-        [] { ::sched_yield(); });
+        [&] { turn.give(); });
 }
 
 /// A bias, as the calling thread has it.

@@ -152,11 +152,14 @@ struct runtime_state {
 /// The last touch of a pinned runtime.
 inline void unpin(runtime_state& rt) noexcept { rt.pins.fetch_sub(1, std::memory_order_release); } // pairs with: await_unpinned
 
+[[noreturn]] void used_after_fork() noexcept; // fatal.hpp
+
 /// The runtimes that are alive, oldest first; the first is the default one for plain threads.
 ///
 /// A child of fork() has none of their threads, and shares their rings with its parent. There they are marked as forked
 /// and stopping: who starts a task or waits is told (sched::used_after_fork), and what does neither, as exec and _exit,
-/// works. The child may start a runtime of its own.
+/// works. Who waits for a spinlock that a missing thread holds is told, too, after a while. The child may start a runtime of its
+/// own, whose threads may hold spinlocks.
 class [[gnu::visibility("default")]] registry {
   public:
     static registry& instance() noexcept {
@@ -169,13 +172,14 @@ class [[gnu::visibility("default")]] registry {
         runtime_state** at = &first_;
         while (*at) at = &(*at)->next_alive;
         *at = &rt;
+        watch_waits();
     }
     void remove(runtime_state& rt) noexcept {
         std::lock_guard hold(lock_);
         for (runtime_state** at = &first_; *at; at = &(*at)->next_alive)
             if (*at == &rt) {
                 *at = rt.next_alive;
-                return;
+                return watch_waits();
             }
     }
     /// Calls f(runtime_state&) of the default runtime, which cannot go away meanwhile. False: none is alive.
@@ -213,9 +217,14 @@ class [[gnu::visibility("default")]] registry {
                                  rt->stopping.store(true, std::memory_order_relaxed);
                                  for (auto& p : rt->ps) p->attention.fetch_or(attention::stop, std::memory_order_relaxed);
                              }
+                             r.orphaned_ = r.orphaned_ || r.first_;
                              r.first_ = nullptr;
+                             r.watch_waits();
                              r.lock_.unlock();
                          });
+    }
+    void watch_waits() noexcept {
+        base::waits_in_vain.store(orphaned_ && !first_ ? &used_after_fork : nullptr, std::memory_order_relaxed);
     }
     void attach(runtime_state& rt) noexcept {
         rt.trace.waited.store(waited_, std::memory_order_release); // pairs with: park_watched
@@ -224,6 +233,7 @@ class [[gnu::visibility("default")]] registry {
 
     base::spinlock lock_; // guards all below
     runtime_state* first_ = nullptr;
+    bool orphaned_ = false; // a child of fork, without the threads of its parent's runtimes
     contention_fn waited_ = nullptr, released_ = nullptr;
 };
 

@@ -114,13 +114,14 @@ class gate {
     }
     // The owner of the lock may have lost its CPU: give ours away.
     MPG_NOINLINE std::uint64_t pause_and_load() noexcept {
+        base::holders_turn turn;
         for (unsigned spins = 0;; ++spins) {
             std::uint64_t s = word_.load(std::memory_order_relaxed);
             if (!(s & locked)) return s;
             if (spins < 64)
                 base::cpu_relax();
             else
-                ::sched_yield();
+                turn.give();
         }
     }
 
