@@ -179,3 +179,7 @@ static_assert(sizeof(biased_lock) == 16);
 #endif
 
 } // namespace mpg::sched
+
+#if !defined(MPG_MODEL_ATOMICS)
+#include <mpg/sched/processor.hpp> // which knows what is at home there; behind the locks, since it has some
+#endif

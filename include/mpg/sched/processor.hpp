@@ -3,6 +3,7 @@
 
 #include <mpg/base/spinlock.hpp>
 #include <mpg/fiber/stack_pool.hpp>
+#include <mpg/sched/biased_lock.hpp>
 #include <mpg/sched/bump.hpp>
 #include <mpg/sched/events.hpp>
 #include <mpg/sched/global_queue.hpp>
@@ -11,7 +12,6 @@
 #include <mpg/sched/poller.hpp>
 #include <mpg/sched/recycled.hpp>
 #include <mpg/sched/run_queue.hpp>
-#include <mpg/sched/timer_wheel.hpp>
 
 #include <memory>
 
@@ -24,12 +24,16 @@ inline constexpr std::uint32_t slice = 2;  // tasks hand over to each other by r
 inline constexpr std::uint32_t capped = 4; // enough tasks are frozen: start no fresh ones
 } // namespace attention
 
+class timer_wheel; // whose lock is at home on a P
+timer_wheel* take_wheel();
+void give_wheel(timer_wheel* w) noexcept;
+
 /// Its owner is the machine that holds it. Lines by writer.
 struct alignas(base::cache_line) processor {
     processor(runtime_state& r, unsigned i, fiber::stack_pool& pool, global_queue& global)
-        : rt(&r), index(i), stacks(pool), tokens(global), wheel(wheel_store::take()) {}
+        : rt(&r), index(i), stacks(pool), tokens(global), wheel(take_wheel()) {}
     ~processor() {
-        wheel_store::give(wheel); // which locks it at home for the last time
+        give_wheel(wheel); // which locks it at home for the last time
         if (locks) home_store::give(locks);
     }
 
@@ -85,3 +89,5 @@ struct alignas(base::cache_line) processor {
 };
 
 } // namespace mpg::sched
+
+#include <mpg/sched/timer_wheel.hpp>

@@ -296,4 +296,7 @@ class [[gnu::visibility("default")]] wheel_store {
     timer_wheel* free_ = nullptr;
 };
 
+inline timer_wheel* take_wheel() { return wheel_store::take(); }
+inline void give_wheel(timer_wheel* w) noexcept { wheel_store::give(w); }
+
 } // namespace mpg::sched
