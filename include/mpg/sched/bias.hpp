@@ -66,7 +66,8 @@ class bias {
     /// it will see what was stored here before. pause(): for who waits for a moment.
     template <class Barrier, class Pause> void revoke(Barrier barrier, Pause pause) noexcept {
         const std::uintptr_t at = home_.load(std::memory_order_relaxed);
-        if (at == revoking || at == nowhere) return home_.store(nowhere, std::memory_order_release); // the last holder's doing
+        if (at == revoking || at == nowhere) // the last holder's doing
+            return home_.store(nowhere, std::memory_order_release); // pairs with: is_nobodys
         home& from = *reinterpret_cast<home*>(at);
         if (!from.closed.load(std::memory_order_acquire)) { // pairs with: the store below
             const bool last = !may_take_one(from);

@@ -19,7 +19,6 @@
 #include <mpg/sync/waiting.hpp>
 
 #include <cstdint>
-#include <sched.h>
 
 namespace mpg::sync {
 
