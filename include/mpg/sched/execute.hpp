@@ -22,7 +22,7 @@ inline bool execute(machine* m, task* t) noexcept {
     if (t->bound && t->bound != m) { // thread_lock: its machine takes our P
         machine* other = t->bound;
         processor* p = std::exchange(m->p, nullptr);
-        p->m.store(other, std::memory_order_relaxed);
+        p->m.store(other, std::memory_order_release); // pairs with: the monitor's look at p
         other->p = p;
         other->job = t;
         probe::handoff(*m->rt, *p, *other);
