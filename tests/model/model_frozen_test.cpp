@@ -93,6 +93,7 @@ void came_back(machine& m) { // as preempt.hpp has it
     mpg::sched::regain(m);
 }
 void tells_of_handoff(processor&, machine&) {}
+void comes_to_this_cpu(processor&, machine&) {}
 void no_longer_blocking(runtime& rt) { rt.blocking_count.fetch_sub(1, std::memory_order_seq_cst); }
 void wake_monitor(runtime& rt) {
     if (mpg::sched::rouses_monitor(rt)) rt.monitor_bed.wake();

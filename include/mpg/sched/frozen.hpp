@@ -105,6 +105,7 @@ template <class Machine, class Time> bool thaw_one(Machine* m, Time now) noexcep
     bump(p.tick);
     bump(p.slices);
     m->p = nullptr;
+    comes_to_this_cpu(p, *f);
     hand_over(p, f);
     return true;
 }
@@ -155,6 +156,7 @@ template <class Machine, class F> bool gives_way(Machine& m, F stands_still) noe
             m.p = nullptr;
             push_frozen(rt, &m);
             ends_to_freeze(rt);
+            comes_to_this_cpu(*p, *relief);
             hand_over(*p, relief);
             return true;
         }

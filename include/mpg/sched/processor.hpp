@@ -45,6 +45,7 @@ struct alignas(base::cache_line) processor {
     home* locks = nullptr;   // of those that are made here; null: without membarrier
     std::uint64_t homeless = 0; // locks that were made since that was closed
     base::atomic<base::nanos> last_thaw{0}; // when a frozen task last got this P
+    base::atomic<int> cpu{-1};    // where it was when it was last given away in the middle of a task (same_cpu.hpp)
     base::nanos chain_since = 0; // since when no slice began; looked at every 61st switch
     base::nanos last_chain = 0;  // how long the last chain of hand-overs was that had to be ended
     std::uint32_t chain_slices = 0;
