@@ -88,6 +88,7 @@ set(MPG_HEADERS
     include/mpg/http/client_url.hpp
     include/mpg/http/client_watch.hpp
     include/mpg/http/connection.hpp
+    include/mpg/http/connection_input.hpp
     include/mpg/http/core.hpp
     include/mpg/http/date.hpp
     include/mpg/http/exchange.hpp
