@@ -245,6 +245,27 @@ TEST_P(faults, one_context_ends_many_operations_with_few_calls) {
     });
 }
 
+/// It is written down; the timer that is armed for the old one finds it.
+TEST_P(faults, moving_a_deadline_makes_no_call) {
+    run([] {
+        auto p = connect_local();
+        auto reads = mpg::spawn([&] {
+            std::byte one;
+            return p.server.read(std::span(&one, 1)).error();
+        });
+        EXPECT_TRUE(eventually([&] { return mpg::runtime::current()->stats().tasks_waiting >= 1; }));
+        constexpr int moves = 10'000;
+        auto at = mpg::clock::now() + 1h;
+        {
+            fault entered(call::io_uring_enter2, EIO, 0), changed(call::epoll_ctl, EIO, 0), told(call::write, EIO, 0);
+            for (int i = 0; i != moves; ++i) p.server.set_read_deadline(at += 1us);
+            EXPECT_LT(entered.calls() + changed.calls() + told.calls(), moves / 100); // other processors look around
+        }
+        p.server.set_read_deadline(mpg::clock::now());
+        EXPECT_EQ(reads.join(), mpg::errc::deadline_exceeded);
+    });
+}
+
 TEST_P(faults, the_poller_goes_on_when_it_is_refused) {
     run([] {
         live_server s;
