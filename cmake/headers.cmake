@@ -199,6 +199,7 @@ set(MPG_HEADERS
     include/mpg/sched/run_in_place.hpp
     include/mpg/sched/run_queue.hpp
     include/mpg/sched/runtime_state.hpp
+    include/mpg/sched/same_cpu.hpp
     include/mpg/sched/scheduler.hpp
     include/mpg/sched/sleep.hpp
     include/mpg/sched/stack_trim.hpp
