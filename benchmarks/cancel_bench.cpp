@@ -1,7 +1,8 @@
 // What it costs that a context ends operations of sockets.
 //
 // The figures are the counters: the CPU time of the process, all threads, from the cancel to the return of the last
-// operation, in us; the least and the median of the rounds. Nothing else runs meanwhile.
+// operation, in us; the least and the median of the rounds. Nothing else runs meanwhile. `cold`: what the processor keeps of
+// memory (but for the last level, which may be shared and large) has been taken by other memory just before.
 #include "support.hpp"
 
 #include <mpg/context.hpp>
@@ -49,8 +50,15 @@ std::vector<std::pair<tcp_stream, tcp_stream>> connections(int n) {
     return all;
 }
 
+/// Writes to each line of more memory than a second level holds, and to more pages than it has translations for.
+void take_caches() {
+    static std::vector<char> other(64u << 20);
+    for (std::size_t i = 0; i < other.size(); i += 64) ++other[i];
+    benchmark::ClobberMemory();
+}
+
 // One iteration: a thousand reads, each of a socket of its own, end because of one context.
-void cancel(benchmark::State& state, unsigned procs, mpg::netpoll poller) {
+void cancel(benchmark::State& state, unsigned procs, mpg::netpoll poller, bool cold) {
     auto o = bench::with_procs(procs);
     o.backend = poller;
     std::vector<double> took;
@@ -68,6 +76,7 @@ void cancel(benchmark::State& state, unsigned procs, mpg::netpoll poller) {
             // Until all wait, and what was to be told to the kernel has been.
             while (mpg::runtime::current()->stats().tasks_waiting < operations) mpg::yield();
             mpg::sleep_for(std::chrono::milliseconds(1));
+            if (cold) take_caches();
             const double before = cpu_us();
             ctx.cancel();
             reads.wait();
@@ -81,18 +90,20 @@ void cancel(benchmark::State& state, unsigned procs, mpg::netpoll poller) {
 
 const bool registered = [] {
     for (const auto& [name, poller] : {std::pair("io_uring", mpg::netpoll::io_uring), std::pair("epoll", mpg::netpoll::epoll)})
-        for (unsigned n : bench::all_procs)
-            benchmark::RegisterBenchmark(("net/cancel/" + std::string(name) + "/operations:1000/procs:" + std::to_string(n)).c_str(),
-                                         [n, poller](benchmark::State& state) {
-                                             try {
-                                                 cancel(state, n, poller);
-                                             } catch (const std::exception& e) { // the system has no such poller
-                                                 state.SkipWithError(e.what());
-                                             }
-                                         })
-                ->UseRealTime()
-                ->MeasureProcessCPUTime()
-                ->Iterations(bench::fixed_iterations() ? bench::fixed_iterations() : rounds);
+        for (const bool cold : {false, true})
+            for (unsigned n : bench::all_procs)
+                benchmark::RegisterBenchmark(("net/cancel/" + std::string(name) + "/operations:1000" + (cold ? "/cold" : "") +
+                                              "/procs:" + std::to_string(n)).c_str(),
+                                             [n, poller, cold](benchmark::State& state) {
+                                                 try {
+                                                     cancel(state, n, poller, cold);
+                                                 } catch (const std::exception& e) { // the system has no such poller
+                                                     state.SkipWithError(e.what());
+                                                 }
+                                             })
+                    ->UseRealTime()
+                    ->MeasureProcessCPUTime()
+                    ->Iterations(bench::fixed_iterations() ? bench::fixed_iterations() : rounds);
     return true;
 }();
 
