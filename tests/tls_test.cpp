@@ -693,6 +693,7 @@ TEST_P(tls_stream, lets_the_kernel_encrypt_where_it_can) {
     run([] {
         const bool can = kernel_has_tls();
         RecordProperty("kernel_tls", can);
+        std::cout << (can ? "the kernel encrypts\n" : "the kernel has no TLS: OpenSSL encrypts\n");
         EXPECT_TRUE(can || !std::getenv("MPG_TEST_WHOLE_KERNEL")); // set by scripts/vm-test
         const int before = encrypted_by_the_kernel();
         for (const char* suite : suites) {
