@@ -251,12 +251,13 @@ class prover {
             if (t.tid == tid) return t.in_syscall;
         return false;
     }
-    // The argument of the last commit, which has run.
+    // The argument of the last commit, which has run, and where a task stood that has ended.
     bool old_arguments(sched::runtime_state& rt) noexcept {
         bool ok = true;
         if (!rt.machines_lock.try_lock()) return true;
         for (sched::machine* m = rt.machines; m && ok; m = m->next_all)
-            if (!m->finish) ok = reach_.dead(word(&m->finish_arg), word(&m->finish_arg + 1));
+            ok = reach_.dead(word(&m->ended.ctx), word(&m->ended.ctx + 1)) &&
+                 (m->finish || reach_.dead(word(&m->finish_arg), word(&m->finish_arg + 1)));
         rt.machines_lock.unlock();
         return ok;
     }

@@ -5,6 +5,8 @@
 // Without those too (static and stripped): addresses, in the form that addr2line takes: module+offset.
 #pragma once
 
+#include <mpg/debug/forget.hpp>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -97,6 +99,12 @@ class symbolizer {
 #if defined(MPG_HAVE_LIBDW)
         if (dwfl_) ::dwfl_end(dwfl_);
 #endif
+        for (module_info& m : modules_) forget(m.file);
+        for (auto& [pc, where] : known_) {
+            for (location& l : where) forget(l.function, l.linkage, l.file);
+            forget(where);
+        }
+        forget(modules_);
     }
 
     /// At least one, innermost first. pc: within the call (a return address minus one).

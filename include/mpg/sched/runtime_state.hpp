@@ -58,6 +58,8 @@ struct runtime_state {
         release_records();
         while (machine* m = machines) {
             machines = m->next_all;
+            m->g0.ctx.sp = m->ended.ctx.sp = m->finish_arg = nullptr; // addresses of tasks' stacks: as in delete_slab
+            asm volatile("" : : "r"(m) : "memory");
             delete m;
         }
     }
