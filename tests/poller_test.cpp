@@ -111,6 +111,19 @@ TEST_P(poller_refused, wanted_all_the_same_ends_the_start_with_a_clear_error) {
     EXPECT_NE(child.err.find(std::strerror(GetParam().error)), std::string::npos) << child;
 }
 
+// Rings, buffers and files are not registered, so that a filter which lets the other two calls through takes nothing away.
+TEST(poller_choice, needs_no_registration_with_io_uring) {
+    for (int error : {EPERM, ENOSYS})
+        passes_in_child([error] {
+            ::unsetenv("MPG_NETPOLL");
+            refuse(SYS_io_uring_register, error);
+            std::string reason;
+            EXPECT_EQ(chosen(&reason), netpoll::io_uring) << reason;
+            EXPECT_EQ(reason, "");
+            mpg::run(with(netpoll::automatic), exchange);
+        });
+}
+
 TEST(poller_choice, works_without_epoll_pwait2) {
     for (int error : {EPERM, ENOSYS})
         passes_in_child([error] {
