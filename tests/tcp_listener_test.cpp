@@ -1,4 +1,6 @@
 // Listening, accepting and connecting: addresses, options, and what goes wrong.
+//
+// ctest: no-vptr that check needs a pipe, and where no descriptor is left it reports what is not there
 #include "io_support.hpp"
 
 #include <array>
