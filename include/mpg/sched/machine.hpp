@@ -77,6 +77,9 @@ struct machine {
     base::atomic<bool> exit{false}; // with wake: leave the thread function
     cancel_batch* cancels = nullptr; // that collects what this thread cancels just now; its own
     timer_node* alarm = nullptr;    // a plain thread's: ends its wait; its own
+    base::nanos wait_gap = 100'000; // a plain thread's: how long its waits lately were (moving average)
+    bool may_spin = false;          // a plain thread's: it has more than one CPU
+    std::uint32_t looks_after = 0, in_vain = 0; // a plain thread's: see park_thread
     void* signal_stack = nullptr;   // sigaltstack
     std::size_t signal_stack_bytes = 0;
 };
@@ -152,6 +155,8 @@ struct stand_in {
         m.cur = &t;
         m.random = base::random(reinterpret_cast<std::uintptr_t>(this) ^ static_cast<std::uint64_t>(base::now()));
         t.set_state(task_state::running);
+        ::cpu_set_t cpus;
+        m.may_spin = ::sched_getaffinity(0, sizeof cpus, &cpus) != 0 || CPU_COUNT(&cpus) > 1; // refused: more than fit
         set_this_machine(&m);
     }
     ~stand_in() { set_this_machine(nullptr); }

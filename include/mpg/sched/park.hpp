@@ -7,18 +7,36 @@
 
 namespace mpg::sched {
 
-/// A plain thread waits. It serves the timer of its wait, if there is one.
+/// A plain thread waits. It serves the timer of its wait, if there is one. Where its waits have been short it looks for a while
+/// before it sleeps, as a P does that has no work: to put a thread to sleep and to wake it takes longer than that.
 MPG_NOINLINE inline bool park_thread(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
+    constexpr base::nanos spin = 20'000;
+    base::atomic<std::uint32_t>& word = t->futex;
     ops.commit(arg);
-    while (t->futex.exchange(0, std::memory_order_acquire) == 0) { // pairs with: ready_thread
+    const base::nanos begin = base::now();
+    if (m->may_spin && m->wait_gap < 2 * spin && m->looks_after-- == 0) {
+        base::nanos until = begin + spin;
+        if (m->alarm) until = std::min(until, m->alarm->deadline);
+        do {
+            for (unsigned i = 8; i != 0; --i) base::cpu_relax();
+        } while (word.load(std::memory_order_relaxed) == strand_waits && base::now() < until);
+        // In vain: the waker may want this CPU. The next look is put off for twice as many waits each time.
+        m->in_vain = word.load(std::memory_order_relaxed) != strand_waits ? 0 : std::min(m->in_vain + 1, 12u);
+        m->looks_after = (1u << m->in_vain) - 1;
+    }
+    for (;;) {
+        if (word.load(std::memory_order_acquire) == strand_readied) break; // pairs with: ready_thread
         timer_node* alarm = m->alarm;
+        std::uint32_t waits = strand_waits;
         if (alarm && alarm->deadline <= base::now()) {
             m->alarm = nullptr;
             alarm->fire(*alarm); // readies this thread unless somebody else does
-        } else {
-            futex_wait(t->futex, 0, alarm ? alarm->deadline : base::never);
+        } else if (word.compare_exchange_strong(waits, strand_sleeps, std::memory_order_relaxed) || waits == strand_sleeps) {
+            futex_wait(word, strand_sleeps, alarm ? alarm->deadline : base::never);
         }
     }
+    word.store(strand_waits, std::memory_order_relaxed);
+    m->wait_gap += (std::min<base::nanos>(base::now() - begin, 1'000'000) - m->wait_gap) / 8;
     return true;
 }
 

@@ -36,8 +36,8 @@ inline void inject(runtime_state& rt, task* t) noexcept {
 inline void push_job(runtime_state& rt, task* t) noexcept { start_machine(rt, nullptr, t, false); }
 
 MPG_NOINLINE inline void ready_thread(task* t) noexcept {
-    t->futex.store(1, std::memory_order_release); // pairs with: park_thread; the thread may go on at once
-    futex_wake(t->futex);
+    // pairs with: park_thread; the thread may go on at once
+    if (t->futex.exchange(strand_readied, std::memory_order_release) == strand_sleeps) futex_wake(t->futex);
 }
 
 MPG_NOINLINE inline void ready_elsewhere(task* t) noexcept {

@@ -60,6 +60,9 @@ namespace standing {
 inline constexpr std::uint8_t computes = 0, neutral = 1, first = 2, proven = 3;
 } // namespace standing
 
+/// What stands in the word of a plain thread's stand-in. Who readies it makes a system call only for one that sleeps.
+inline constexpr std::uint32_t strand_waits = 0, strand_readied = 1, strand_sleeps = 2;
+
 /// In the order of who needs it: a task that only runs and ends touches the first two lines, one that waits the first two
 /// and the last.
 struct alignas(base::cache_line) task {
