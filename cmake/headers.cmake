@@ -219,6 +219,7 @@ set(MPG_HEADERS
     include/mpg/sched/timers.hpp
     include/mpg/sched/unwind.hpp
     include/mpg/sched/unwound.hpp
+    include/mpg/sched/usdt.hpp
     include/mpg/sched/wait.hpp
     include/mpg/sched/wait_reason.hpp
     include/mpg/sched/whole.hpp

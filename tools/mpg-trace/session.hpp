@@ -87,7 +87,7 @@ inline std::vector<std::string> files_with_probes(::pid_t pid) {
     }
     if (out.empty())
         throw failure("process " + std::to_string(pid) + " (" + name.data() +
-                      ") has no probes of mpg: it does not use the library, or was compiled without <sys/sdt.h> (Debian: systemtap-sdt-dev)");
+                      ") has no probes of mpg: it does not use the library, or was compiled with MPG_UNOBSERVED");
     return out;
 }
 

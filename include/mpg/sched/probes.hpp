@@ -1,7 +1,7 @@
 // Where others may look on: USDT probes (provider mpg) for eBPF, SystemTap and perf, and the flight recorder.
 //
-// A probe is one nop and a note in the file that says where its arguments are, where <sys/sdt.h> is installed (Debian:
-// systemtap-sdt-dev), else nothing. The recorder (events.hpp) costs a load and a branch while it is off.
+// A probe is one nop and a note in the file that says where its arguments are (usdt.hpp). The recorder (events.hpp) costs a load and
+// a branch while it is off.
 //
 //   task__create(id, fn, site)  fn: the function that runs the task's closure; its name has the closure's type.
 //                            site: an address in the code that starts it
@@ -16,31 +16,10 @@
 
 #include <mpg/base/config.hpp>
 #include <mpg/sched/runtime_state.hpp>
+#include <mpg/sched/usdt.hpp>
 
 #include <cstdint>
 #include <mutex>
-
-#if defined(__has_include)
-#if __has_include(<sys/sdt.h>)
-#include <sys/sdt.h>
-#endif
-#endif
-#if defined(STAP_PROBE3) && !defined(MPG_UNOBSERVED)
-#define MPG_PROBE1(name, a) STAP_PROBE1(mpg, name, a)
-#define MPG_PROBE2(name, a, b) do { STAP_PROBE2(mpg, name, a, b); } while (false)
-#define MPG_PROBE3(name, a, b, c) do { STAP_PROBE3(mpg, name, a, b, c); } while (false)
-#else
-#define MPG_PROBE1(name, a) static_cast<void>(a)
-#define MPG_PROBE2(name, a, b) (static_cast<void>(a), static_cast<void>(b))
-#define MPG_PROBE3(name, a, b, c) (static_cast<void>(a), static_cast<void>(b), static_cast<void>(c))
-#endif
-
-// Compilers judge an asm by the length of its text and would no longer inline the functions that have probes, though a
-// probe is one nop; `asm inline` says so. <sys/sdt.h> does not write that, so it is put in where its macros are expanded:
-// from here to the end of this file.
-#pragma push_macro("__asm__")
-#undef __asm__
-#define __asm__ __asm__ inline
 
 namespace mpg::sched::probe {
 
@@ -155,5 +134,3 @@ inline void start_recording(runtime_state& rt, std::size_t events) {
 }
 
 } // namespace mpg::sched::probe
-
-#pragma pop_macro("__asm__")
