@@ -8,13 +8,16 @@
 #include <mpg/chan.hpp>
 #include <mpg/time.hpp>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace mpg::test;
 using namespace std::chrono_literals;
@@ -184,6 +187,60 @@ TEST(poller_choice, a_limit_on_locked_memory_does_not_end_the_start) {
             EXPECT_EQ(rt.stats().poller == netpoll::io_uring, rt.stats().poller_reason.empty());
             rt.run(exchange);
         });
+}
+
+/// One task registers a descriptor on its P and then blocks, so that the P has nothing to do; another one, on the other P, waits
+/// for that descriptor.
+void wait_for_what_another_has_registered(netpoll backend) {
+    auto o = with(backend);
+    o.preempt_after = 0ms; // each stays on its P
+    mpg::runtime rt(o);
+    int gate[2];
+    ASSERT_EQ(::pipe(gate), 0);
+    rt.run([&] {
+        auto p = connect_local();
+        std::atomic<bool> other_runs{false}, blocks{false}, got{false};
+        std::byte one{};
+        auto other = mpg::spawn([&] {
+            other_runs = true;
+            while (!blocks) {} // holds its P
+            std::byte b;
+            EXPECT_EQ(p.server.read(std::span(&b, 1)).value_or(9), 1u);
+            got = true;
+        });
+        auto first = mpg::spawn([&] {
+            while (!other_runs) {}
+            std::byte b;
+            EXPECT_EQ(p.server.read(std::span(&b, 1)).value_or(9), 1u);
+            mpg::blocking([&] {
+                blocks = true;
+                EXPECT_EQ(::read(gate[0], &b, 1), 1);
+            });
+        });
+        std::thread writer([&] {
+            const auto wait_for = [&](std::size_t waiting) { // this task in blocking()
+                EXPECT_TRUE(eventually([&] { return rt.stats().tasks_waiting == waiting; }));
+            };
+            wait_for(1); // the first
+            EXPECT_EQ(::send(p.client.native_handle(), &one, 1, 0), 1);
+            EXPECT_TRUE(eventually([&] { return blocks.load(); }));
+            wait_for(1); // the other
+            EXPECT_EQ(::send(p.client.native_handle(), &one, 1, 0), 1);
+            EXPECT_TRUE(eventually([&] { return got.load(); }, 10s)) << "nobody looks at where it waits";
+            EXPECT_EQ(::write(gate[1], &one, 1), 1);
+        });
+        mpg::blocking([&] { writer.join(); });
+        first.join();
+        other.join();
+    });
+    ::close(gate[0]);
+    ::close(gate[1]);
+}
+TEST(poller_of_another, is_polled_though_its_processor_has_nothing_to_do_with_epoll) {
+    wait_for_what_another_has_registered(netpoll::epoll);
+}
+TEST(poller_of_another, is_polled_though_its_processor_has_nothing_to_do_with_io_uring) {
+    wait_for_what_another_has_registered(netpoll::io_uring);
 }
 
 struct poller : with_pollers {};

@@ -23,6 +23,7 @@ class epoll_driver final : public driver {
     /// A system call while somebody waits: the kernel does not show what it has.
     bool has_work() const noexcept override { return set_->busy() && set_->ready(); }
     bool busy() const noexcept override { return set_->busy(); }
+    bool watched() const noexcept override { return set_->watched(); }
     void wake() noexcept override {
         if (state_.exchange(notified, std::memory_order_seq_cst) == waiting) set_->wake();
     }

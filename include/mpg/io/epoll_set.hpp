@@ -130,6 +130,8 @@ class epoll_set {
         return sys::poll(&p, 1, &zero) == 1;
     }
     bool busy() const noexcept { return waiting_.load(std::memory_order_acquire) != 0; }
+    /// Descriptors are registered here: who uses one waits here, wherever it runs.
+    bool watched() const noexcept { return refs_.load(std::memory_order_acquire) > 1; }
     bool closed() const noexcept { return closed_.load(std::memory_order_acquire); } // pairs with: close
 
     /// The poller goes; strands of other runtimes that wait here look for another. Precondition: nobody calls

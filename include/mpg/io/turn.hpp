@@ -81,7 +81,9 @@ class turn {
             Why,
             [](void* p) noexcept {
                 auto* op = static_cast<operation*>(p);
-                op->by->start(*op);
+                driver* by = op->by; // the operation may be over when start returns
+                by->start(*op);
+                sched::attend(by);
             },
             [](void* p) noexcept {
                 static_cast<operation*>(p)->kick(); // it ends when the driver has let go of the buffer

@@ -2,9 +2,9 @@
 //
 // The task moves, not the P: it is handed, with its stack, to a machine without a P (a parked one or a new one), and
 // the P goes on at once with the next task. When f has ended the task goes to the back of the global queue. If the P
-// has nothing else at all to do (no task, no timer, no operation in flight) the call stays where it is and the P is
-// put on the idle list, from which it is taken back afterwards unless somebody was faster: then a short call costs
-// no switch.
+// has nothing else at all to do (no task, no timer, no operation in flight, no descriptor registered) the call stays
+// where it is and the P is put on the idle list, from which it is taken back afterwards unless somebody was faster:
+// then a short call costs no switch.
 #pragma once
 
 #include <mpg/sched/scheduler.hpp>
@@ -38,6 +38,8 @@ class blocking_section {
     blocking_section& operator=(const blocking_section&) = delete;
 
   private:
+    /// Nobody would, once p is bare.
+    static bool somebody_must_poll(processor& p) noexcept { return p.poll->busy() || p.poll->watched(); }
     /// False: it must switch, and is counted.
     static bool leave_p(task* t, machine* m) {
         runtime_section here;
@@ -53,8 +55,8 @@ class blocking_section {
             start_machine(rt, &p, nullptr, false);
             return true;
         }
-        if (!p.runnext.load(std::memory_order_relaxed) && p.ring.size() == 0 && p.attention.load(std::memory_order_relaxed) == 0 && !p.poll->busy() &&
-            !p.poll->has_work() && p.wheel->next() == base::never && p.poll_lock.try_lock()) {
+        if (!p.runnext.load(std::memory_order_relaxed) && p.ring.size() == 0 &&
+            p.attention.load(std::memory_order_relaxed) == 0 && !somebody_must_poll(p) && !p.poll->has_work() && p.wheel->next() == base::never && p.poll_lock.try_lock()) {
             p.poll_lock.unlock();
             stamp(&p, t);
             probe::task_block(*t, wait_reason::blocking);
@@ -67,9 +69,10 @@ class blocking_section {
                 rt.idle_list = &p;
                 rt.idle_count.fetch_add(1, std::memory_order_seq_cst);
             }
-            base::fence(std::memory_order_seq_cst); // pairs with: published
-            if (work_visible(rt) || p.attention.load(std::memory_order_relaxed) != 0) {
-                if (p.attention.load(std::memory_order_relaxed) != 0 && leave_bare(rt, p))
+            base::fence(std::memory_order_seq_cst); // pairs with: published, attend
+            const bool needed = p.attention.load(std::memory_order_relaxed) != 0 || somebody_must_poll(p);
+            if (needed || work_visible(rt)) {
+                if (needed && leave_bare(rt, p))
                     start_machine(rt, &p, nullptr, false);
                 else
                     wake_one(rt);

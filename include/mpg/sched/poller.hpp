@@ -38,6 +38,8 @@ class poller {
     /// Operations or registrations with a waiting task: while there are some the process is not deadlocked, and
     /// somebody must poll.
     virtual bool busy() const noexcept = 0;
+    /// Strands of other Ps may come to wait here at any time: somebody must poll though nobody waits now.
+    virtual bool watched() const noexcept { return false; }
     /// Hands pending submissions to the kernel: what a cancel_batch does in the end with those that it knows.
     virtual void flush() noexcept {}
 
@@ -61,5 +63,6 @@ poller_set make_pollers(netpoll wanted, unsigned procs);
 /// The poller of the P that the calling machine holds, or on a plain thread (or in blocking) one of the current or
 /// default runtime; null with no runtime. Do not keep it over a call that may park.
 poller* current_poller() noexcept;
+void attend(const poller* by) noexcept;
 
 } // namespace mpg::sched

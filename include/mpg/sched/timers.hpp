@@ -50,6 +50,16 @@ inline disarmed try_disarm(timer_node& node) noexcept {
     return w ? w->try_disarm(node, unlinked) : disarmed::idle;
 }
 
+/// Something was started in `by`, which was the caller's poller when it looked. When that is another's by now, or was lent to
+/// a caller without a P, its P may be bare, or its machine about to sleep: it is made to look.
+inline void attend(const poller* by) noexcept {
+    machine* m = this_machine();
+    if (m->p && m->p->poll.get() == by) [[likely]] return;
+    base::fence(std::memory_order_seq_cst); // pairs with: blocking_section::leave_p
+    for (auto& p : m->rt->ps)
+        if (p->poll.get() == by) return serve(*p);
+}
+
 inline poller* current_poller() noexcept {
     machine* m = this_machine();
     if (m && m->p) return m->p->poll.get();
