@@ -80,12 +80,17 @@ constexpr std::size_t scaled(std::size_t n) {
     return base::tsan || base::asan ? std::max<std::size_t>(n / 10, 1) : n;
 }
 
-/// Runs f as the main task of a runtime with n Ps and returns its result.
-template <class F> decltype(auto) run_with_procs(unsigned n, F&& f) {
-    options o;
+/// o, for n Ps, and with slices of $MPG_TEST_SLICE_US where a test leaves that to us (scripts/soak varies it).
+inline options options_for(unsigned n, options o = {}) {
+    static const char* const given = std::getenv("MPG_TEST_SLICE_US");
+    if (given && o.preempt_after == options{}.preempt_after)
+        o.preempt_after = std::chrono::microseconds(std::strtoul(given, nullptr, 10));
     o.procs = n;
-    return mpg::run(o, std::forward<F>(f));
+    return o;
 }
+
+/// Runs f as the main task of a runtime with n Ps and returns its result.
+template <class F> decltype(auto) run_with_procs(unsigned n, F&& f) { return mpg::run(options_for(n), std::forward<F>(f)); }
 
 /// The same for each of all_procs() in turn, for plain TESTs.
 template <class F> void run_with_all_procs(F f) {
@@ -101,8 +106,7 @@ class with_procs : public ::testing::TestWithParam<unsigned> {
     unsigned procs() const { return GetParam(); }
     template <class F> decltype(auto) run(F&& f) { return run_with_procs(procs(), std::forward<F>(f)); }
     template <class F> decltype(auto) run(options o, F&& f) {
-        o.procs = procs();
-        return mpg::run(o, std::forward<F>(f));
+        return mpg::run(options_for(procs(), std::move(o)), std::forward<F>(f));
     }
 };
 

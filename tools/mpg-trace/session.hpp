@@ -124,18 +124,20 @@ class session {
         }
         if (const int rc = mpg_trace_bpf::load(bpf_.get()); rc != 0) refused("load programs into the kernel", rc);
         const std::pair<const char*, ::bpf_program*> probes[] = {
-            {"task__create", bpf_->progs.task_create}, {"task__end", bpf_->progs.task_end},
+            // The end first: a task that is seen to begin is seen to end.
+            {"task__end", bpf_->progs.task_end},       {"task__create", bpf_->progs.task_create},
             {"task__start", bpf_->progs.task_start},   {"task__block", bpf_->progs.task_block},
             {"task__ready", bpf_->progs.task_ready},   {"preempt", bpf_->progs.task_preempt},
         };
-        for (const std::string& file : files)
-            for (auto [probe, program] : probes) {
-                if (!::bpf_program__autoload(program)) continue;
+        for (auto [probe, program] : probes) {
+            if (!::bpf_program__autoload(program)) continue;
+            for (const std::string& file : files) {
                 if (::bpf_link* l = ::bpf_program__attach_usdt(program, pid, file.c_str(), "mpg", probe, nullptr))
                     links_.emplace_back(l);
                 else if (errno != ENOENT) // a program need not have each
                     refused(("attach to " + std::string(probe) + " of " + file).c_str(), errno);
             }
+        }
         if (w.all) {
             ::bpf_link* l = ::bpf_program__attach(bpf_->progs.kernel_switch);
             if (!l) refused("attach to the kernel's switches", errno);

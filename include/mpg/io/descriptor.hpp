@@ -60,7 +60,7 @@ class descriptor {
     // For the drivers.
 
     epoll_slot* slot() noexcept { return slot_.load(std::memory_order_acquire); } // pairs with: enlist
-    /// Registers it with set, unless it is registered with one that is alive. 0 or -errno.
+    /// Registers it with set, unless it is registered with one that is alive. 1: it was not. 0: it was. Else -errno.
     outcome enlist(epoll_set& set) noexcept;
 
   private:
@@ -235,6 +235,7 @@ inline outcome descriptor::enlist(epoll_set& set) noexcept {
         if (epoll_slot* s = set.add(fd_, e)) {
             s->earlier = known;                        // the other direction may look at it still
             slot_.store(s, std::memory_order_release); // pairs with: slot
+            e = 1;
         }
     }
     lock_.unlock();

@@ -40,7 +40,13 @@ class epoll_driver final : public driver {
         return n;
     }
 
-    outcome prepare(descriptor& d) noexcept override { return d.enlist(*set_); }
+    outcome prepare(descriptor& d) noexcept override {
+        const outcome e = d.enlist(*set_);
+        if (e <= 0) return e;
+        sched::runtime_section here;
+        sched::attend(this); // the caller may have been given another P meanwhile
+        return 0;
+    }
     void start(operation& op) noexcept override { op.target->slot()->start(op); }
 
   private:
