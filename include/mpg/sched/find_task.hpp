@@ -147,9 +147,7 @@ inline task* find_any_task(machine* m) {
         futile = 0;
         check_deadlock(rt);
         p.poll_lock.lock();
-        m->polling = true;
-        int n = poll_once(p, p.wheel->next());
-        m->polling = false;
+        int n = poll_once(m, p, p.wheel->next());
         p.poll_lock.unlock();
         slept(m, p);
         p.visited = base::never;

@@ -26,9 +26,12 @@ inline task* take_global(runtime_state& rt, processor& p) noexcept {
     return nullptr;
 }
 
-/// Under p's poll_lock.
-inline int poll_once(processor& p, base::nanos until) noexcept {
+/// By m, under p's poll_lock.
+inline int poll_once(machine* m, processor& p, base::nanos until) noexcept {
+    m->polling = true;
+    m->stamped = false;
     const int n = p.poll->poll(until);
+    m->polling = false;
     bump(p.polls);
     p.polled.store(p.polled.load(std::memory_order_relaxed) + static_cast<unsigned>(n), std::memory_order_relaxed);
     return n;
@@ -37,9 +40,7 @@ inline int poll_once(processor& p, base::nanos until) noexcept {
 /// Polls p's poller without waiting, unless another machine does. The caller need not hold p.
 inline int reap(machine* m, processor& p, base::nanos until = 0) noexcept {
     if (!p.poll_lock.try_lock()) return 0;
-    m->polling = true;
-    int n = poll_once(p, until);
-    m->polling = false;
+    int n = poll_once(m, p, until);
     p.poll_lock.unlock();
     return n;
 }
@@ -140,9 +141,7 @@ inline void doze(machine* m, base::nanos time) noexcept {
     base::fence(std::memory_order_seq_cst); // pairs with: inject
     if (rt.global.size() == 0 && p.attention.load(std::memory_order_relaxed) == 0) {
         p.poll_lock.lock();
-        m->polling = true;
-        poll_once(p, std::min(p.wheel->next(), base::now() + time));
-        m->polling = false;
+        poll_once(m, p, std::min(p.wheel->next(), base::now() + time));
         p.poll_lock.unlock();
     }
     rt.dozer.store(nullptr, std::memory_order_relaxed);
@@ -170,9 +169,7 @@ inline void nap(machine* m, unsigned longer) noexcept {
     if (!only_singles(rt)) return;
     bump(p.tick); // the monitor need not wonder
     p.poll_lock.lock();
-    m->polling = true;
-    poll_once(p, std::min(p.wheel->next(), base::now() + (base::nanos{25'000} << longer)));
-    m->polling = false;
+    poll_once(m, p, std::min(p.wheel->next(), base::now() + (base::nanos{25'000} << longer)));
     p.poll_lock.unlock();
 }
 

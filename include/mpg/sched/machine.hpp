@@ -44,6 +44,7 @@ struct machine {
     std::uint32_t passed = 0;     // see passes_by
     bool searching = false;       // counted in runtime_state::searching
     bool polling = false;         // in poll(): who is readied now does not wake other machines
+    bool stamped = false;         // in this poll a wake-up has been recorded: the others have its stamp
     bool locked = false;          // by thread_lock: runs one task only
     bool relieves = false;        // written by the giver of a P: it was taken from a running task
     base::random random{0};

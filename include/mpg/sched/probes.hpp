@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <utility>
 
 namespace mpg::sched::probe {
 
@@ -42,6 +43,12 @@ MPG_NOINLINE inline void record_on(runtime_state& rt, trace_event event, std::ui
 }
 MPG_NOINLINE inline void record_at_once_on(runtime_state& rt, trace_event event, std::uint64_t about) noexcept {
     with_ring<[](event_ring& r, trace_event e, std::uint64_t a) __attribute__((always_inline)) { r.write_at_once(e, a); }>(rt, event, about);
+}
+/// All that one poll wakes has become ready when that was called.
+MPG_NOINLINE inline void record_ready_on(runtime_state& rt, std::uint64_t id) noexcept {
+    machine* m = this_machine();
+    if (m && m->p && m->polling && std::exchange(m->stamped, true)) return record_at_once_on(rt, trace_event::ready, id);
+    record_on(rt, trace_event::ready, id);
 }
 MPG_NOINLINE inline void record_create_on(runtime_state& rt, std::uint64_t id, const void* site) noexcept {
     with_ring<[](event_ring& r, std::uint64_t i, const void* s) __attribute__((always_inline)) {
@@ -103,7 +110,7 @@ MPG_ALWAYS_INLINE void task_switch(const task& t, wait_reason why, const task* n
 MPG_ALWAYS_INLINE void probe_ready(const task& t) noexcept { MPG_PROBE1(task__ready, t.id); }
 MPG_ALWAYS_INLINE void task_ready(const task& t) noexcept {
     probe_ready(t);
-    record(*t.rt, trace_event::ready, t.id);
+    if (recording(*t.rt)) [[unlikely]] record_ready_on(*t.rt, t.id);
 }
 MPG_ALWAYS_INLINE void task_end(const task& t) noexcept {
     MPG_PROBE1(task__end, t.id);
