@@ -32,6 +32,7 @@ inline void comes_to_this_cpu(processor& p, machine& to) noexcept {
         if (q.get() != &p && q->cpu.load(std::memory_order_relaxed) == static_cast<int>(cpu) && q->m.load(std::memory_order_relaxed)) return;
     if (to.tied.load(std::memory_order_acquire) != tie::none) return; // pairs with: need_not_wait_for_this_cpu
     const int tid = to.tid.load(std::memory_order_relaxed);
+    if (tid == 0) return; // it starts; and 0 would be the caller
     const long bytes = ::syscall(SYS_sched_getaffinity, tid, sizeof to.cpus, &to.cpus);
     if (bytes <= 0 || !CPU_ISSET(cpu, &to.cpus)) return; // more CPUs than a cpu_set_t has, or not one of its own
     ::cpu_set_t here;
