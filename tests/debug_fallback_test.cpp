@@ -20,6 +20,22 @@ namespace {
     asm volatile("");
 }
 
+std::string output_of(const std::string& command) {
+    std::string all;
+    std::FILE* f = ::popen(command.c_str(), "r");
+    char piece[4096];
+    for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) all.append(piece, n);
+    ::pclose(f);
+    return all;
+}
+/// What addr2line knows in `program` of the addresses in text that belong to the module.
+std::string names_in(const std::string& program, const std::string& text, const std::string& module) {
+    std::string command = "addr2line -Cfi -e " + program;
+    const std::regex address(module + "\\+(0x[0-9a-f]+)");
+    for (std::sregex_iterator it(text.begin(), text.end(), address), end; it != end; ++it) command += " " + (*it)[1].str();
+    return output_of(command);
+}
+
 TEST(fallback, addresses_are_those_that_addr2line_takes) {
     std::string text;
     mpg::run([&] {
@@ -33,16 +49,19 @@ TEST(fallback, addresses_are_those_that_addr2line_takes) {
         }));
         c.send(1);
     });
-    std::string command = "addr2line -Cfi -e /proc/" + std::to_string(::getpid()) + "/exe";
-    const std::regex address("debug_fallback[a-z_]*\\+(0x[0-9a-f]+)");
-    for (std::sregex_iterator it(text.begin(), text.end(), address), end; it != end; ++it) command += " " + (*it)[1].str();
-    std::string names;
-    std::FILE* f = ::popen(command.c_str(), "r");
-    char piece[4096];
-    for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) names.append(piece, n);
-    ::pclose(f);
+    const std::string names = names_in("/proc/" + std::to_string(::getpid()) + "/exe", text, "debug_fallback[a-z_]*");
     EXPECT_NE(names.find("waits_without_names"), std::string::npos) << text << names;
     EXPECT_NE(names.find("task_entry"), std::string::npos) << text << names;
 }
+
+#if defined(MPG_STATIC_DUMP) // not with sanitizers, which need shared libraries
+TEST(fallback, of_a_static_program_without_symbols_too) {
+    const std::string stripped = "static_dump_" + std::to_string(::getpid());
+    const std::string text = output_of("strip -o " + stripped + " " MPG_STATIC_DUMP " && ./" + stripped + " && rm " + stripped);
+    const std::string names = names_in(MPG_STATIC_DUMP, text, stripped);
+    EXPECT_NE(names.find("waits_in_a_static_program"), std::string::npos) << text << names;
+    EXPECT_EQ(text.find("waits_in_a_static_program"), std::string::npos) << text;
+}
+#endif
 
 } // namespace
