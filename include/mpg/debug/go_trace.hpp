@@ -8,6 +8,7 @@
 //   waits for. A wake-up has that of who is woken. So `-pprof=sync` tells who waits for what, `-pprof=sched` whom the run
 //   queues delay.
 // - blocking() is a system call; what happens without a P is in the line of those ("Syscalls").
+// - A P that runs nobody for more than some 10 us is stopped meanwhile.
 // - Steals and hand-offs have no counterpart. Of several runtimes the Ps and the tasks' numbers follow one another.
 #pragma once
 

@@ -29,7 +29,7 @@ class go_trace_writer {
   public:
     enum class state { unborn, runnable, running, waiting, in_call, ended };
 
-    go_trace_writer(symbolizer& symbols, std::size_t procs) : symbols_(symbols), running_(procs + 1) {}
+    go_trace_writer(symbolizer& symbols, std::size_t procs) : symbols_(symbols), running_(procs + 1), written_(procs) {}
 
     /// Of a task whose site is known.
     void created_at(std::uint64_t id, std::uint64_t site) { sites_[id] = site; }
@@ -115,7 +115,7 @@ class go_trace_writer {
                 leave(tasks_[id], state::runnable);
                 add(p, go_event::preempt, {stack_of(id)});
             }
-            if (p < nowhere()) add(p, go_event::p_stop, {});
+            if (p < nowhere()) file_.add(p, go_event::p_stop, is_stopped(p) ? written_[p].at + 1 : ++time_, {});
         }
         return file_.finish(ticks_in_a_second);
     }
@@ -135,6 +135,13 @@ class go_trace_writer {
 
   private:
     static constexpr std::uint64_t calls_p = 1'000'003; // Go's number for the line of system calls
+    static constexpr std::uint64_t idle_least = 1 << 15; // ticks, some 10 us: less is the way from one task to the next
+
+    /// What has been written of a P.
+    struct written {
+        std::uint64_t at = 0; // the last event
+        bool idle = true;     // by which it runs nobody
+    };
 
     struct line {
         state now = state::unborn;
@@ -144,7 +151,35 @@ class go_trace_writer {
     };
 
     void add(std::size_t p, go_event kind, std::initializer_list<std::uint64_t> about) {
-        if (writing_) file_.add(p == nowhere() ? calls_p : p, kind, ++time_, about);
+        if (!writing_) return;
+        if (p == nowhere()) return file_.add(calls_p, kind, ++time_, about);
+        if (kind != go_event::p_start) returns_to(p);
+        file_.add(p, kind, ++time_, about);
+        written_[p].at = time_;
+        switch (kind) {
+        case go_event::start: written_[p].idle = false; break;
+        case go_event::end:
+        case go_event::sched:
+        case go_event::preempt:
+        case go_event::sleep:
+        case go_event::block:
+        case go_event::block_send:
+        case go_event::block_recv:
+        case go_event::block_select:
+        case go_event::block_sync:
+        case go_event::block_cond:
+        case go_event::block_net:
+        case go_event::call_block: written_[p].idle = true; break;
+        default: break;
+        }
+    }
+    /// A P that has had nobody for a while was stopped meanwhile: that is said when something happens on it again.
+    bool is_stopped(std::size_t p) const noexcept { return written_[p].idle && time_ - written_[p].at >= idle_least; }
+    void returns_to(std::size_t p) {
+        if (!is_stopped(p)) return;
+        file_.add(p, go_event::p_stop, written_[p].at + 1, {});
+        file_.add(p, go_event::p_start, ++time_, {0});
+        written_[p].at = time_;
     }
     void list(std::uint64_t id, line& t) {
         add(nowhere(), go_event::create, {id, stack_of(id), 0});
@@ -259,6 +294,7 @@ class go_trace_writer {
     std::uint64_t time_ = 0, began_ = 0;
     std::unordered_map<std::uint64_t, line> tasks_;
     std::vector<std::uint64_t> running_; // what each P runs, and, last, who runs without one for a moment
+    std::vector<written> written_;       // of each P
     std::unordered_map<std::uint64_t, std::uint64_t> sites_;
     std::map<std::pair<std::uint64_t, sched::wait_reason>, std::uint64_t> stacks_;
 };
