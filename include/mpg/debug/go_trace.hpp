@@ -8,7 +8,7 @@
 //   waits for. A wake-up has that of who is woken. So `-pprof=sync` tells who waits for what, `-pprof=sched` whom the run
 //   queues delay.
 // - blocking() is a system call; what happens without a P is in the line of those ("Syscalls").
-// - A P that runs nobody for more than some 10 us is stopped meanwhile.
+// - A P that runs nobody for 10 us or longer is stopped meanwhile.
 // - Steals and hand-offs have no counterpart. Of several runtimes the Ps and the tasks' numbers follow one another.
 #pragma once
 
@@ -95,9 +95,13 @@ inline std::string go_trace_of(const pinned& runtimes, std::uint64_t since) {
         procs += rt->ps.size();
         goes_on = goes_on || rt->trace.recording.load(std::memory_order_relaxed);
     }
-    go_trace_writer out(symbols, procs);
     const std::uint64_t zero = recorded.empty() ? sched::cpu_ticks() : recorded.front()->trace.first_ticks;
     const base::nanos zero_time = recorded.empty() ? base::now() : recorded.front()->trace.first_time;
+    const auto ticks_a_second = [&] {
+        const double seconds = static_cast<double>(base::now() - zero_time) / 1e9;
+        return seconds > 0 ? static_cast<double>(sched::cpu_ticks() - zero) / seconds : 0;
+    };
+    go_trace_writer out(symbols, procs, static_cast<std::uint64_t>(ticks_a_second() * 10e-6));
     merged_rings rings(zero);
 
     // Who is there, and then the rings: who is in neither has come since.
@@ -168,9 +172,7 @@ inline std::string go_trace_of(const pinned& runtimes, std::uint64_t since) {
         out.event(e, p);
     });
     if (goes_on && !first) out.advance(static_cast<std::uint64_t>(std::max<std::int64_t>(rings.ticks(now << 8) - zero_at, 0)));
-    const double seconds = static_cast<double>(base::now() - zero_time) / 1e9;
-    const double frequency = seconds > 0 ? static_cast<double>(sched::cpu_ticks() - zero) / seconds : 0;
-    return out.end(std::max<std::uint64_t>(static_cast<std::uint64_t>(frequency), 1));
+    return out.end(std::max<std::uint64_t>(static_cast<std::uint64_t>(ticks_a_second()), 1));
 }
 
 inline std::string go_trace(std::uint64_t since = 0) {

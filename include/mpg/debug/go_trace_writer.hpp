@@ -29,7 +29,9 @@ class go_trace_writer {
   public:
     enum class state { unborn, runnable, running, waiting, in_call, ended };
 
-    go_trace_writer(symbolizer& symbols, std::size_t procs) : symbols_(symbols), running_(procs + 1), written_(procs) {}
+    /// idle_least: so many ticks without a task are more than the way from one to the next: the P is idle.
+    go_trace_writer(symbolizer& symbols, std::size_t procs, std::uint64_t idle_least)
+        : symbols_(symbols), idle_least_(idle_least), running_(procs + 1), written_(procs) {}
 
     /// Of a task whose site is known.
     void created_at(std::uint64_t id, std::uint64_t site) { sites_[id] = site; }
@@ -135,7 +137,6 @@ class go_trace_writer {
 
   private:
     static constexpr std::uint64_t calls_p = 1'000'003; // Go's number for the line of system calls
-    static constexpr std::uint64_t idle_least = 1 << 15; // ticks, some 10 us: less is the way from one task to the next
 
     /// What has been written of a P.
     struct written {
@@ -174,7 +175,7 @@ class go_trace_writer {
         }
     }
     /// A P that has had nobody for a while was stopped meanwhile: that is said when something happens on it again.
-    bool is_stopped(std::size_t p) const noexcept { return written_[p].idle && time_ - written_[p].at >= idle_least; }
+    bool is_stopped(std::size_t p) const noexcept { return written_[p].idle && time_ - written_[p].at >= idle_least_; }
     void returns_to(std::size_t p) {
         if (!is_stopped(p)) return;
         file_.add(p, go_event::p_stop, written_[p].at + 1, {});
@@ -289,6 +290,7 @@ class go_trace_writer {
     }
 
     symbolizer& symbols_;
+    const std::uint64_t idle_least_;
     go_trace_file file_;
     bool writing_ = false;
     std::uint64_t time_ = 0, began_ = 0;
