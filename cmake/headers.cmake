@@ -10,6 +10,7 @@ set(MPG_HEADERS
     include/mpg/base/random.hpp
     include/mpg/base/spinlock.hpp
     include/mpg/base/valgrind.hpp
+    include/mpg/base/wipe.hpp
     include/mpg/cancel/context.hpp
     include/mpg/cancel/context_state.hpp
     include/mpg/cancel/runtime.hpp

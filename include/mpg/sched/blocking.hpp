@@ -56,7 +56,8 @@ class blocking_section {
             return true;
         }
         if (!p.runnext.load(std::memory_order_relaxed) && p.ring.size() == 0 &&
-            p.attention.load(std::memory_order_relaxed) == 0 && !somebody_must_poll(p) && !p.poll->has_work() && p.wheel->next() == base::never && p.poll_lock.try_lock()) {
+            p.attention.load(std::memory_order_relaxed) == 0 && !somebody_must_poll(p) && !p.poll->has_work() &&
+            p.wheel->next() == base::never && p.poll_lock.try_lock()) {
             p.poll_lock.unlock();
             stamp(&p, t);
             probe::task_block(*t, wait_reason::blocking);

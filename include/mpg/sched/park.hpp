@@ -9,6 +9,9 @@ namespace mpg::sched {
 
 /// A plain thread waits. It serves the timer of its wait, if there is one. Where its waits have been short it looks for a while
 /// before it sleeps, as a P does that has no work: to put a thread to sleep and to wake it takes longer than that.
+///
+/// No wake-up is lost: from `waits` the word goes to `sleeps` here and to `readied` in ready_thread, each by a read-modify-write. Either
+/// that finds `sleeps`, and wakes; or this finds `readied`. The kernel compares once more, so a wake-up before the sleep ends it.
 MPG_NOINLINE inline bool park_thread(machine* m, task* t, const park_ops& ops, void* arg) noexcept {
     constexpr base::nanos spin = 20'000;
     base::atomic<std::uint32_t>& word = t->futex;

@@ -63,6 +63,7 @@ poller_set make_pollers(netpoll wanted, unsigned procs);
 /// The poller of the P that the calling machine holds, or on a plain thread (or in blocking) one of the current or
 /// default runtime; null with no runtime. Do not keep it over a call that may park.
 poller* current_poller() noexcept;
+/// By a task of by's runtime that has started something in `by` or registered with it: somebody will poll there.
 void attend(const poller* by) noexcept;
 
 } // namespace mpg::sched

@@ -1,6 +1,7 @@
 // Task records: taken from and given back to the pools of the Ps.
 #pragma once
 
+#include <mpg/base/wipe.hpp>
 #include <mpg/sched/runtime_state.hpp>
 
 #include <type_traits>
@@ -133,12 +134,10 @@ inline bool drops_last(task* t) noexcept {
     return t->refs.load(std::memory_order_acquire) == 1 ||
            t->refs.fetch_sub(1, std::memory_order_acq_rel) == 1; // pairs with: the other holder's drop
 }
-/// To the allocator. What is left in the records leads to stacks, closures and each other, and those of the next runtime come
-/// to lie where these lay: their old addresses would cost the proofs of debug/prove.hpp.
+/// To the allocator. What is left in the records leads to stacks, closures and each other.
 MPG_NOINLINE inline void delete_slab(record_slab* s) noexcept {
     static_assert(std::is_trivially_destructible_v<record_slab>);
-    __builtin_memset(static_cast<void*>(s), 0, sizeof *s);
-    asm volatile("" : : "r"(s) : "memory"); // else nobody reads that
+    base::wipe(s, sizeof *s);
     delete s;
 }
 

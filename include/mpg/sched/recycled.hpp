@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mpg/base/config.hpp>
+#include <mpg/base/wipe.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -24,9 +25,7 @@ class block_cache {
         for (block*& list : lists_)
             while (block* b = list) {
                 list = b->next;
-                const auto bytes = static_cast<std::size_t>(&list - lists_ + 1) * step;
-                __builtin_memset(static_cast<void*>(b), 0, bytes); // as in delete_slab
-                asm volatile("" : : "r"(b) : "memory");
+                base::wipe(b, static_cast<std::size_t>(&list - lists_ + 1) * step);
                 ::operator delete(b);
             }
     }

@@ -58,7 +58,7 @@ struct runtime_state {
         release_records();
         while (machine* m = machines) {
             machines = m->next_all;
-            m->g0.ctx.sp = m->ended.ctx.sp = m->finish_arg = nullptr; // addresses of tasks' stacks: as in delete_slab
+            m->g0.ctx.sp = m->ended.ctx.sp = m->finish_arg = nullptr; // addresses of tasks' stacks, for the reason of base::wipe
             asm volatile("" : : "r"(m) : "memory");
             delete m;
         }
