@@ -1,6 +1,7 @@
 // What dumps give without libdw, as where it is not installed: addresses that addr2line understands.
 // ctest: needs:addr2line binutils
 // ctest: no-libdw
+#include "shell.hpp"
 #include "support.hpp"
 
 #include <mpg/debug.hpp>
@@ -15,25 +16,19 @@
 
 namespace {
 
+using mpg::test::shell;
+
 [[gnu::noinline]] void waits_without_names(mpg::chan<int>& c) {
     (void)c.recv();
     asm volatile("");
 }
 
-std::string output_of(const std::string& command) {
-    std::string all;
-    std::FILE* f = ::popen(command.c_str(), "r");
-    char piece[4096];
-    for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) all.append(piece, n);
-    ::pclose(f);
-    return all;
-}
 /// What addr2line knows in `program` of the addresses in text that belong to the module.
 std::string names_in(const std::string& program, const std::string& text, const std::string& module) {
     std::string command = "addr2line -Cfi -e " + program;
     const std::regex address(module + "\\+(0x[0-9a-f]+)");
     for (std::sregex_iterator it(text.begin(), text.end(), address), end; it != end; ++it) command += " " + (*it)[1].str();
-    return output_of(command);
+    return shell(command);
 }
 
 TEST(fallback, addresses_are_those_that_addr2line_takes) {
@@ -57,7 +52,7 @@ TEST(fallback, addresses_are_those_that_addr2line_takes) {
 #if defined(MPG_STATIC_DUMP) // not with sanitizers, which need shared libraries, nor without the archives
 TEST(fallback, of_a_static_program_without_symbols_too) {
     const std::string stripped = "static_dump_" + std::to_string(::getpid());
-    const std::string text = output_of("strip -o " + stripped + " " MPG_STATIC_DUMP " && ./" + stripped + "; rm -f " + stripped);
+    const std::string text = shell("strip -o " + stripped + " " MPG_STATIC_DUMP " && ./" + stripped + "; rm -f " + stripped);
     const std::string names = names_in(MPG_STATIC_DUMP, text, stripped);
     EXPECT_NE(names.find("waits_in_a_static_program"), std::string::npos) << text << names;
     EXPECT_EQ(text.find("waits_in_a_static_program"), std::string::npos) << text;

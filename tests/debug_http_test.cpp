@@ -4,6 +4,7 @@
 // ctest: needs:promtool prometheus
 // ctest: needs:dot graphviz
 #include "http_support.hpp"
+#include "shell.hpp"
 
 #include <mpg/debug.hpp>
 
@@ -24,19 +25,8 @@ MPG_PROFILE_HEAP
 
 namespace {
 
+using mpg::test::shell;
 using namespace std::chrono_literals;
-
-/// What a shell command writes, stdout and stderr; its exit code is in rc.
-std::string shell(const std::string& command, int& rc) {
-    std::string out;
-    std::FILE* f = ::popen((command + " 2>&1").c_str(), "r");
-    if (!f) return "popen";
-    char piece[4096];
-    for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) out.append(piece, n);
-    int status = ::pclose(f);
-    rc = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return out;
-}
 
 struct folder {
     std::filesystem::path path;
@@ -51,7 +41,7 @@ struct folder {
     }
 };
 std::string pprof(const std::string& arguments, int& rc) {
-    return mpg::blocking([&] { return shell("PPROF_TMPDIR=/tmp go tool pprof " + arguments, rc); });
+    return mpg::blocking([&] { return shell("PPROF_TMPDIR=/tmp go tool pprof " + arguments, &rc); });
 }
 
 /// What the web interface of pprof (-http) shows of a profile: pages as "top", "flamegraph", "" (the graph).
@@ -68,7 +58,7 @@ std::string pprof_web(const std::string& file, std::initializer_list<const char*
         for (const char* page : pages) script += std::string("curl -sf http://") + at + "/ui/" + page + " || exit 2\n";
         script += "kill $web || exit 3; wait $web || true\n";
         int rc = -1;
-        out = mpg::blocking([&] { return shell(script, rc); });
+        out = mpg::blocking([&] { return shell(script, &rc); });
         if (rc == 0) return out;
     }
     return "failed: " + out;
@@ -382,7 +372,7 @@ TEST_F(debug_pages, trace_opens_in_go_tool_trace) {
         EXPECT_EQ(r.field("Content-Disposition"), "attachment; filename=\"trace\"");
         const std::string file = dir.keep("trace", r.body);
         int rc = -1;
-        const std::string events = mpg::blocking([&] { return shell("go tool trace -d " + file, rc); });
+        const std::string events = mpg::blocking([&] { return shell("go tool trace -d " + file, &rc); });
         EXPECT_EQ(rc, 0) << events;
         EXPECT_NE(events.find(" GoBlockRecv "), std::string::npos) << events;
         EXPECT_NE(events.find(" GoSleep "), std::string::npos) << events;
@@ -398,7 +388,7 @@ TEST_F(debug_pages, trace_opens_in_go_tool_trace) {
             for (const char* page : {"jsontrace", "goroutines", "io?raw=1", "sched?raw=1"})
                 script += std::string("curl -sf 'http://") + at + "/" + page + "' || exit 2\n";
             script += "kill $web || exit 3; wait $web || true\n";
-            pages = mpg::blocking([&] { return shell(script, rc); });
+            pages = mpg::blocking([&] { return shell(script, &rc); });
             if (rc == 0) break;
         }
         EXPECT_EQ(rc, 0) << pages;
@@ -846,7 +836,7 @@ TEST_F(debug_pages, promtool_accepts_the_metrics) {
         EXPECT_EQ(r.field("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
         std::string file = dir.keep("metrics", r.body);
         int rc = -1;
-        std::string said = mpg::blocking([&] { return shell("promtool check metrics < " + file, rc); });
+        std::string said = mpg::blocking([&] { return shell("promtool check metrics < " + file, &rc); });
         EXPECT_EQ(rc, 0) << said;
         EXPECT_EQ(said, "") << r.body;
         for (const char* name : {"mpg_sched_latency_seconds_bucket{le=\"+Inf\"} ", "mpg_wait_seconds_count ", "mpg_stalls_total ",

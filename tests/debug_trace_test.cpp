@@ -3,6 +3,7 @@
 // ctest: needs:go golang-go
 // ctest: needs:python3 python3
 // ctest: needs:readelf binutils
+#include "shell.hpp"
 #include "support.hpp"
 
 #include <mpg/debug.hpp>
@@ -19,17 +20,8 @@
 
 namespace {
 
+using mpg::test::shell;
 using namespace std::chrono_literals;
-
-std::string shell(const std::string& command, int& rc) {
-    std::string out;
-    std::FILE* f = ::popen((command + " 2>&1").c_str(), "r");
-    char piece[4096];
-    for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) out.append(piece, n);
-    int status = ::pclose(f);
-    rc = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return out;
-}
 
 /// A file that goes when this goes.
 struct kept {
@@ -48,7 +40,7 @@ std::string go_trace() {
 std::map<std::string, int> events_in(const std::string& trace, std::string* all = nullptr) {
     const kept file(".trace", trace);
     int rc = -1;
-    const std::string text = shell("go tool trace -d " + file.path, rc);
+    const std::string text = shell("go tool trace -d " + file.path, &rc);
     EXPECT_EQ(rc, 0) << text.substr(0, 1000);
     std::map<std::string, int> counts;
     std::istringstream lines(text);
@@ -63,7 +55,7 @@ std::map<std::string, int> events_in(const std::string& trace, std::string* all 
 std::string profile_of(const std::string& trace, const std::string& kind) {
     const kept file(".trace", trace);
     int rc = -1;
-    const std::string text = shell("go tool trace -pprof=" + kind + " " + file.path + " > " + file.path + ".pb && PPROF_TMPDIR=/tmp go tool pprof -traces " + file.path + ".pb", rc);
+    const std::string text = shell("go tool trace -pprof=" + kind + " " + file.path + " > " + file.path + ".pb && PPROF_TMPDIR=/tmp go tool pprof -traces " + file.path + ".pb", &rc);
     EXPECT_EQ(rc, 0) << text;
     std::filesystem::remove(file.path + ".pb");
     return text;
@@ -120,7 +112,7 @@ for t, all in tracks.items():
     all.sort()
     for a, b in zip(all, all[1:]): assert a[1] <= b[0] + 0.002, (t, a, b)
 print(len(slices), "slices")
-' )py" + file.path, rc);
+' )py" + file.path, &rc);
     EXPECT_EQ(rc, 0) << said;
 }
 
@@ -405,7 +397,7 @@ TEST_P(flight_recorder, keeps_the_last_events_while_tasks_run) {
 #if defined(STAP_PROBE3)
 TEST(probes, stand_in_the_program_as_notes) {
     int rc = -1;
-    std::string notes = shell("readelf -nW /proc/" + std::to_string(::getpid()) + "/exe", rc);
+    std::string notes = shell("readelf -nW /proc/" + std::to_string(::getpid()) + "/exe", &rc);
     EXPECT_EQ(rc, 0);
     EXPECT_NE(notes.find("Provider: mpg"), std::string::npos);
     for (const char* name : {"task__create", "task__start", "task__block", "task__ready", "task__end", "steal", "handoff"})

@@ -4,6 +4,7 @@
 // ctest: debuggers
 // ctest: no-asan gdb and the program's shadow memory take minutes for a core file
 // ctest: no-tsan the same
+#include "shell.hpp"
 #include "support.hpp"
 
 #include <mpg/mpg.hpp>
@@ -16,6 +17,8 @@
 #include <system_error>
 
 namespace {
+
+using mpg::test::shell;
 
 [[gnu::noinline]] void sits_and_waits(mpg::chan<int>& c) {
     (void)c.recv();
@@ -86,14 +89,6 @@ struct specimen {
     }
 };
 
-std::string shell(const std::string& command) {
-    std::string out;
-    std::FILE* f = ::popen(command.c_str(), "r");
-    char piece[4096];
-    for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) out.append(piece, n);
-    ::pclose(f);
-    return out;
-}
 std::size_t count(const std::string& text, const std::string& word) {
     std::size_t n = 0;
     for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += word.size()) ++n;

@@ -5,6 +5,7 @@
 // ctest: needs:unshare util-linux
 // ctest: no-asan the tool is not built under sanitizers, and looks at any process alike
 // ctest: no-tsan the same
+#include "shell.hpp"
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
@@ -95,11 +96,7 @@ struct said {
 };
 said shell(const std::string& command) {
     said s;
-    std::FILE* f = ::popen(("{ " + command + "; } 2>&1").c_str(), "r");
-    char piece[4096];
-    for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) s.text.append(piece, n);
-    const int status = ::pclose(f);
-    s.rc = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    s.text = mpg::test::shell(command, &s.rc);
     return s;
 }
 const std::string tool = MPG_TRACE;

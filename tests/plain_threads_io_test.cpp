@@ -1,6 +1,7 @@
 // Plain threads beside tasks, over datagrams, files, pipes and HTTP: there the OS thread waits.
 //
 // ctest: label:concurrent
+#include "crew.hpp"
 #include "http_support.hpp"
 
 #include <mpg/context.hpp>
@@ -27,19 +28,7 @@ using mpg::net::udp_socket;
 struct threads_and_io : with_pollers {
     static constexpr unsigned each = 3;
 
-    /// f(which) in three plain threads and in three tasks at once, each with a number of its own; waits for all.
-    template <class F> static void crew(F f) {
-        std::vector<std::thread> threads;
-        std::vector<mpg::task<void>> tasks;
-        for (unsigned i = 0; i < each; ++i) {
-            threads.emplace_back(f, 2 * i);
-            tasks.push_back(mpg::spawn(f, 2 * i + 1));
-        }
-        for (auto& t : tasks) t.join();
-        mpg::blocking([&] {
-            for (auto& t : threads) t.join();
-        });
-    }
+    template <class F> static void crew(F f) { mpg::test::crew(each, f); }
 };
 MPG_TEST_IO(threads_and_io);
 

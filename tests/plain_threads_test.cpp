@@ -1,6 +1,7 @@
 // Plain threads beside tasks, on channels and on everything else: there the OS thread waits.
 //
 // ctest: label:concurrent
+#include "crew.hpp"
 #include "support.hpp"
 
 #include <mpg/chan.hpp>
@@ -183,24 +184,7 @@ TEST_P(chan_threads, many_threads_and_tasks) {
 struct threads_and_tasks : mpg::test::with_procs {
     static constexpr unsigned each = 3; // of both kinds
 
-    /// f(index) in `each` plain threads and as many tasks, which begin together; a thread has an even index. Waits for all.
-    template <class F> void crew(F work) {
-        mpg::barrier<> begin(2 * each);
-        auto f = [&](unsigned index) {
-            begin.arrive_and_wait();
-            work(index);
-        };
-        std::vector<std::thread> threads;
-        std::vector<mpg::task<void>> tasks;
-        for (unsigned i = 0; i < each; ++i) {
-            threads.emplace_back(f, 2 * i);
-            tasks.push_back(mpg::spawn(f, 2 * i + 1));
-        }
-        for (auto& t : tasks) t.join();
-        mpg::blocking([&] {
-            for (auto& t : threads) t.join();
-        });
-    }
+    template <class F> void crew(F work) { mpg::test::crew(each, work); }
 };
 MPG_TEST_PROCS(threads_and_tasks);
 

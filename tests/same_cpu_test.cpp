@@ -67,9 +67,9 @@ TEST_P(same_cpu, and_with_that_which_it_has_given_its_thread) {
     for (int cpu = CPU_SETSIZE - 1; cpu >= 0 && CPU_COUNT(&last) == 0; --cpu)
         if (CPU_ISSET(static_cast<unsigned>(cpu), &ours)) CPU_SET(static_cast<unsigned>(cpu), &last);
     std::atomic<unsigned> others{0};
-    std::atomic<bool> begun[4]{};
+    std::atomic<bool> begun{false};
     compute(4, [&](unsigned i) {
-        if (i == 0 && !begun[0].exchange(true)) {
+        if (i == 0 && !begun.exchange(true)) {
             EXPECT_EQ(::sched_setaffinity(0, sizeof last, &last), 0);
         }
         const ::cpu_set_t mine = affinity();

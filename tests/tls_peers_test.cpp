@@ -4,6 +4,7 @@
 // ctest: needs:curl curl
 // ctest: needs:go golang-go
 #include "http_support.hpp"
+#include "shell.hpp"
 #include "tls_support.hpp"
 
 #include <mpg/http.hpp>
@@ -35,13 +36,9 @@ INSTANTIATE_TEST_SUITE_P(io, tls_peers, ::testing::ValuesIn(tls_peers::setups())
 /// What a shell command writes, and "exit N" when it fails.
 std::string shell(const std::string& command) {
     return blocking([&] {
-        std::string out;
-        std::FILE* f = ::popen((command + " 2>&1").c_str(), "r");
-        if (!f) return std::string("popen");
-        char piece[4096];
-        for (std::size_t n; (n = std::fread(piece, 1, sizeof piece, f)) > 0;) out.append(piece, n);
-        const int status = ::pclose(f);
-        if (status != 0) out += "exit " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+        int rc = 0;
+        std::string out = mpg::test::shell(command, &rc);
+        if (rc != 0) out += "exit " + std::to_string(rc);
         return out;
     });
 }
