@@ -507,6 +507,7 @@ TEST(http_client_url, of_every_form) {
         {"http://h/?to=u@g", "http://h/?to=u@g", ""},
         {"http://[FE80::1%25Eth0]:8080/x", "http://[fe80::1%25Eth0]:8080/x", ""},
         {"http://u:p@[fe80::1%25a%c3%A9~]", "http://[fe80::1%25a%C3%A9~]/", "u:p"},
+        {"http://[fe80::1%25a%2cb%3a:c]/", "http://[fe80::1%25a%2Cb%3A%3Ac]/", ""},
     };
     for (const auto& c : cases) {
         const auto u = url::parse(c.given);

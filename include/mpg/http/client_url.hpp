@@ -38,7 +38,7 @@ struct client_url {
         std::string full = authority;
         if (!zone.empty()) {
             std::string escaped = "%25";
-            encode_path_to(escaped, zone);
+            encode_to(escaped, zone, is_unreserved); // RFC 6874: nothing else may stand there
             full.insert(full.find(']'), escaped);
         }
         return (secure ? "https://" : "http://") + full;
@@ -129,20 +129,12 @@ struct client_url {
     /// RFC 3986, 3.2.1, and '@': what else stands before the host is rather a trick to hide it.
     static bool is_userinfo(std::string_view s) {
         return std::all_of(s.begin(), s.end(), [](char c) {
-            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                   std::string_view("-._~!$&'()*+,;=:%@").find(c) != std::string_view::npos;
+            return is_unreserved(c) || std::string_view("!$&'()*+,;=:%@").find(c) != std::string_view::npos;
         });
     }
     /// Appends s; what people and servers write although it must be escaped (RFC 3986) is.
     static void escape_to(std::string& out, std::string_view s) {
-        constexpr std::string_view hex = "0123456789ABCDEF";
-        for (char c : s) {
-            const auto byte = static_cast<unsigned char>(c);
-            if (byte > ' ' && byte < 0x7f)
-                out += c;
-            else
-                ((out += '%') += hex[byte >> 4]) += hex[byte & 15];
-        }
+        encode_to(out, s, [](char c) { return c > ' ' && c < 0x7f; }); // what is beyond ASCII is negative, or above
     }
 };
 

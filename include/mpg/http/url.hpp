@@ -38,13 +38,17 @@ inline void decode_to(std::string& out, std::string_view s, bool plus_is_space =
     }
 }
 
-/// Appends s with everything escaped that may not stand in a path; of what is_escaped already, what should have been.
-inline void encode_path_to(std::string& out, std::string_view s, bool is_escaped = false) {
-    constexpr std::string_view hex = "0123456789ABCDEF", plain = "/-._~!$&'()*+,;=:@";
+/// What stands for itself in every part of a URL (RFC 3986, 2.3).
+constexpr bool is_unreserved(char c) noexcept {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("-._~").find(c) != std::string_view::npos;
+}
+
+/// Appends s with every character escaped for which keep is false.
+template <class Keep> void encode_to(std::string& out, std::string_view s, Keep keep) {
+    constexpr std::string_view hex = "0123456789ABCDEF";
     for (char c : s) {
-        const bool keep = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                          plain.find(c) != std::string_view::npos || (c == '%' && is_escaped);
-        if (keep) {
+        if (keep(c)) {
             out += c;
         } else {
             out += '%';
@@ -52,6 +56,14 @@ inline void encode_path_to(std::string& out, std::string_view s, bool is_escaped
             out += hex[static_cast<unsigned char>(c) & 15];
         }
     }
+}
+
+/// Appends s with everything escaped that may not stand in a path; of what is_escaped already, what should have been.
+inline void encode_path_to(std::string& out, std::string_view s, bool is_escaped = false) {
+    encode_to(out, s, [is_escaped](char c) {
+        return is_unreserved(c) || std::string_view("/!$&'()*+,;=:@").find(c) != std::string_view::npos ||
+               (c == '%' && is_escaped);
+    });
 }
 
 /// Without the port: "[::1]:80" is "[::1]".
