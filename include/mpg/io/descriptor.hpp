@@ -122,7 +122,7 @@ class descriptor {
     }
     void delist(int fd) noexcept {
         for (epoll_slot* s = slot_.exchange(nullptr, std::memory_order_acq_rel); s;)
-            s->set->remove(std::exchange(s, s->earlier), fd);
+            s->set->remove(std::exchange(s, s->next), fd);
     }
 
     base::spinlock lock_;
@@ -233,7 +233,7 @@ inline outcome descriptor::enlist(epoll_set& set) noexcept {
     known = slot();
     if (!known || known->set->closed()) {
         if (epoll_slot* s = set.add(fd_, e)) {
-            s->earlier = known;                        // the other direction may look at it still
+            s->next = known;                           // the other direction may look at it still
             slot_.store(s, std::memory_order_release); // pairs with: slot
             e = 1;
         }

@@ -4,6 +4,10 @@
 // failed try and the wait. It outlives its registration: an event that was fetched before the descriptor was
 // closed finds a slot of another generation, and is dropped. A set outlives its poller as long as descriptors
 // are registered with it; these then move to the poller of whoever uses them next.
+//
+// Who does not read is told of each packet all the same, and a thread that sleeps is woken for it: a proxy that waits for room
+// on one side, while the other sends. So a slot of which the kernel says several times what it has said, and nobody waits for
+// it, is made deaf to it; the next wait makes it hear again, and is told then what there is.
 #pragma once
 
 #include <mpg/base/atomic.hpp>
@@ -60,11 +64,16 @@ struct alignas(64) epoll_slot : canceller {
     operation* reader = nullptr;         // guarded by lock
     operation* writer = nullptr;         // guarded by lock
     epoll_set* set = nullptr;            // constant
-    epoll_slot* next_free = nullptr;     // guarded by the set's lock
-    epoll_slot* earlier =
-        nullptr; // of the same descriptor, in a set that is closed; guarded by the descriptor
+    // In use: the one of the same descriptor in a set that is closed; guarded by the descriptor. Free: the next one; guarded
+    // by the set's lock.
+    epoll_slot* next = nullptr;
     std::uint32_t generation = 0; // guarded by lock
+    int fd = -1;                  // guarded by lock: of the registration
+    std::uint8_t in_vain = 0;     // guarded by lock: events since a strand was readied that told nobody anything
+    bool deaf = false;            // guarded by lock: the kernel was told not to tell of input
+    static constexpr std::uint8_t patience = 4; // of in_vain: two system calls, to be deaf and to hear, must pay
 };
+static_assert(sizeof(epoll_slot) == 64);
 
 class epoll_set {
   public:
@@ -87,7 +96,10 @@ class epoll_set {
     epoll_slot* add(int fd, outcome& e) noexcept {
         epoll_slot* s = take();
         if (!s) return e = -ENOMEM, nullptr;
-        e = control(EPOLL_CTL_ADD, fd, s);
+        s->lock.lock(); // the one that an event takes
+        s->fd = fd;
+        s->lock.unlock();
+        e = control(EPOLL_CTL_ADD, fd, s, everything);
         if (e < 0) return give_back(s), nullptr;
         refs_.fetch_add(1, std::memory_order_relaxed);
         return s;
@@ -95,10 +107,12 @@ class epoll_set {
     /// Precondition: nobody waits in s. The descriptor is still open (in a child that fork has made it may
     /// stay so). May destroy the set.
     void remove(epoll_slot* s, int fd) noexcept {
-        control(EPOLL_CTL_DEL, fd, s);
+        control(EPOLL_CTL_DEL, fd, s, everything);
         s->lock.lock();
         ++s->generation;
         s->word.store(0, std::memory_order_relaxed);
+        s->in_vain = 0;
+        s->deaf = false;
         s->lock.unlock();
         give_back(s);
         release();
@@ -169,9 +183,12 @@ class epoll_set {
         return static_cast<std::uint32_t>((data & 63) | (data >> 48) << 6);
     }
 
-    MPG_NOINLINE outcome control(int what, int fd, const epoll_slot* s) noexcept {
+    static constexpr std::uint32_t everything = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    static constexpr std::uint32_t but_input = everything & ~(EPOLLIN | EPOLLPRI); // data wakes who wants either
+
+    MPG_NOINLINE outcome control(int what, int fd, const epoll_slot* s, std::uint32_t events) noexcept {
         ::epoll_event e{};
-        e.events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+        e.events = events;
         e.data.u64 = pack(s);
         return sys::os::epoll_ctl(epoll_, what, fd, &e) == 0 ? 0 : -errno;
     }
@@ -199,13 +216,13 @@ class epoll_set {
     epoll_slot* take() noexcept {
         lock_.lock();
         epoll_slot* s = free_;
-        if (s) free_ = s->next_free;
+        if (s) free_ = s->next;
         lock_.unlock();
         return s ? s : grow();
     }
     void give_back(epoll_slot* s) noexcept {
         lock_.lock();
-        s->next_free = free_;
+        s->next = free_;
         free_ = s;
         lock_.unlock();
     }
@@ -215,7 +232,7 @@ class epoll_set {
             epoll_slot* first = block.get();
             for (std::size_t i = 0; i != block_size; ++i) {
                 first[i].set = this;
-                first[i].next_free = i + 1 != block_size ? &first[i + 1] : nullptr;
+                first[i].next = i + 1 != block_size ? &first[i + 1] : nullptr;
             }
             lock_.lock();
             try {
@@ -224,8 +241,8 @@ class epoll_set {
                 lock_.unlock();
                 throw;
             }
-            first[block_size - 1].next_free = free_;
-            free_ = first[0].next_free;
+            first[block_size - 1].next = free_;
+            free_ = first[0].next;
             lock_.unlock();
             return first;
         } catch (const std::bad_alloc&) {
@@ -245,13 +262,20 @@ class epoll_set {
 
 inline void epoll_slot::start(operation& op) noexcept {
     lock.lock();
-    const bool go = !op.arm(*this) || set->closed() || says_go(word.load(std::memory_order_acquire), op.way);
+    outcome how = try_again;
+    bool go = !op.arm(*this) || set->closed() || says_go(word.load(std::memory_order_acquire), op.way);
+    if (!go && op.way == direction::read && deaf) {
+        // A system call under the lock, as in report: so no event comes between the two words for it. It reports what is there.
+        const outcome e = set->control(EPOLL_CTL_MOD, fd, this, epoll_set::everything);
+        deaf = e < 0;
+        if (deaf) go = true, how = e;
+    }
     if (!go) {
         (op.way == direction::read ? reader : writer) = &op;
         set->waiting_.fetch_add(1, std::memory_order_relaxed);
     }
     lock.unlock();
-    if (go) op.finish(try_again);
+    if (go) op.finish(how);
 }
 
 inline void epoll_slot::cancel(operation& op) noexcept {
@@ -281,6 +305,13 @@ inline int epoll_slot::report(std::uint32_t events, std::uint32_t of_generation)
         }
         if (says_go(bits, direction::read)) r = std::exchange(reader, nullptr);
         if (says_go(bits, direction::write)) w = std::exchange(writer, nullptr);
+        if (r || w || !(old & bits & readable))
+            in_vain = 0;
+        else if (!deaf && ++in_vain == patience) {
+            // The number is still that of the registration: it is closed after remove, which changes the generation.
+            deaf = set->control(EPOLL_CTL_MOD, fd, this, epoll_set::but_input) == 0;
+            in_vain = 0;
+        }
     }
     const int n = (r != nullptr) + (w != nullptr);
     lock.unlock();
