@@ -394,6 +394,38 @@ TEST(http_response, with_a_length_that_was_set_is_not) {
         }());
 }
 
+/// The server neither looks at Range nor says anything of ranges by itself.
+TEST(http_response, ranges_are_the_handlers) {
+    offline s;
+    s.handle("GET /whole", [](request&, response& res) { (void)res.write("0123456789"); });
+    s.handle("GET /parts", [](request& req, response& res) {
+        const std::string_view range = req.header("Range");
+        res.header("Accept-Ranges", "bytes");
+        if (range == "bytes=2-4") {
+            (void)res.status(206).header("Content-Range", "bytes 2-4/10").header("Content-Length", "3").write("234");
+        } else if (range == "bytes=0-0,-1") {
+            (void)res.status(206).header("Content-Type", "multipart/byteranges; boundary=B").write("--B");
+        } else if (!range.empty()) {
+            res.status(416).header("Content-Range", "bytes */10");
+        } else {
+            (void)res.write("0123456789");
+        }
+    });
+    auto ask = [&](const std::string& what, const std::string& range) {
+        return dateless(s.talk({what + " HTTP/1.1\r\nHost: a\r\nRange: " + range + "\r\n\r\n"}).sent);
+    };
+    EXPECT_EQ(ask("GET /whole", "bytes=2-4"), "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789");
+    EXPECT_EQ(ask("GET /parts", "bytes=2-4"), "HTTP/1.1 206 Partial Content\r\nAccept-Ranges: bytes\r\n"
+                                              "Content-Range: bytes 2-4/10\r\nContent-Length: 3\r\n\r\n234");
+    EXPECT_EQ(ask("HEAD /parts", "bytes=2-4"), "HTTP/1.1 206 Partial Content\r\nAccept-Ranges: bytes\r\n"
+                                               "Content-Range: bytes 2-4/10\r\nContent-Length: 3\r\n\r\n");
+    EXPECT_EQ(ask("GET /parts", "bytes=0-0,-1"), "HTTP/1.1 206 Partial Content\r\nAccept-Ranges: bytes\r\n"
+                                                 "Content-Type: multipart/byteranges; boundary=B\r\nContent-Length: 3\r\n\r\n--B");
+    EXPECT_EQ(ask("GET /parts", "bytes=90-"), "HTTP/1.1 416 Range Not Satisfiable\r\nAccept-Ranges: bytes\r\n"
+                                              "Content-Range: bytes */10\r\nContent-Length: 0\r\n\r\n");
+    EXPECT_EQ(ask("GET /parts", "nonsense"), ask("GET /parts", "bytes=90-"));
+}
+
 TEST(http_response, cut_short_ends_the_connection) {
     offline s;
     s.handle("/", [](request&, response& res) {

@@ -257,6 +257,30 @@ TEST_P(http_server, a_client_that_does_not_read_fails_the_write) {
     });
 }
 
+/// The time-out is for the whole response: that something goes out now and then moves nothing.
+TEST_P(http_server, a_client_that_reads_a_byte_now_and_then_fails_the_write) {
+    run([] {
+        live_server s({.write_timeout = 300ms});
+        mpg::chan<std::error_code> failed(1);
+        s->handle("/", [&](request&, response& res) {
+            const std::string block(1 << 20, 'x');
+            while (true)
+                if (const auto n = res.write(block); !n) return failed.send(n.error());
+        });
+        s.start();
+        http_peer c = s.connect();
+        ASSERT_TRUE(c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        auto sips = mpg::spawn([&] {
+            // Enough at a time that the window opens again, so that the server's socket takes more.
+            for (std::vector<std::byte> some(64 << 10); c.stream().read(some).value_or(0) != 0;) mpg::sleep_for(5ms);
+        });
+        EXPECT_EQ(failed.recv(), make_error_code(mpg::errc::deadline_exceeded));
+        c.stream().shutdown_write();
+        EXPECT_TRUE(mpg::test::eventually([&] { return s->connections().active + s->connections().idle == 0; }));
+        sips.join();
+    });
+}
+
 // ---- limits
 // ----------------------------------------------------------------------------------------------------
 
@@ -473,6 +497,34 @@ TEST_P(http_server, a_handler_may_take_the_connection_over) {
         EXPECT_EQ(c.read().status, 101);
         ASSERT_TRUE(c.send("def"));
         EXPECT_EQ(mpg::test::read_all(c.stream()), "<abcdef>");
+    });
+}
+
+/// What came behind the header goes to who has taken the connection over: some of it read already, the rest in the socket.
+TEST_P(http_server, who_takes_a_connection_over_gets_each_byte_behind_the_header) {
+    run([] {
+        live_server s;
+        s->handle("/raw", [](request&, response& res) {
+            mpg::http::hijacked h = res.hijack();
+            std::string got = h.buffered;
+            while (!got.ends_with('.')) {
+                std::byte piece[999];
+                const auto n = h.stream.read(piece);
+                ASSERT_TRUE(n && *n > 0);
+                got += mpg::test::text(std::span(piece).first(*n));
+            }
+            EXPECT_TRUE(h.stream.write(mpg::test::bytes(got)));
+        });
+        s.start();
+        for (std::size_t n : {1u, 2u, 1000u, 1990u, 1991u, 1992u, 2000u, 2047u, 2048u, 2049u, 4096u, 50'000u}) {
+            std::string behind;
+            while (behind.size() < n) behind += std::to_string(behind.size()) + ",";
+            behind.resize(n - 1);
+            behind += '.';
+            http_peer c = s.connect();
+            ASSERT_TRUE(c.send("GET /raw HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: raw\r\n\r\n" + behind));
+            EXPECT_TRUE(mpg::test::read_all(c.stream()) == behind) << n;
+        }
     });
 }
 
