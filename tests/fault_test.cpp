@@ -474,6 +474,24 @@ TEST_P(faults, copies_are_right_at_every_short_count_and_error) {
     });
 }
 
+/// What was written is not on the disk: that must be heard, and only once. Where fsync is called; what a ring has said of its
+/// own: file_test.
+TEST_P(faults, a_sync_that_fails_is_said) {
+    run([] {
+        const auto path = std::filesystem::temp_directory_path() / ("mpg_fault_sync_" + std::to_string(::getpid()));
+        auto file = mpg::file::open(path.string(), O_RDWR | O_CREAT | O_TRUNC);
+        std::filesystem::remove(path);
+        ASSERT_TRUE(file && file->write(bytes("x")));
+        for (int error : {EIO, ENOSPC, EDQUOT}) {
+            fault f(call::fsync, error);
+            const bool calls = GetParam().backend == mpg::netpoll::epoll;
+            EXPECT_EQ(file->sync(), std::error_code(calls ? error : 0, std::system_category()));
+            EXPECT_EQ(f.hits(), calls);
+            EXPECT_FALSE(file->sync());
+        }
+    });
+}
+
 TEST_P(faults, a_connection_that_is_closed_while_it_is_looked_at_is_not_taken_for_another) {
     run([] {
         using mpg::http::detail::link;

@@ -111,6 +111,22 @@ TEST_P(files, errors_are_the_systems) {
     });
 }
 
+TEST_P(files, sync_says_what_the_system_says) {
+    run([] {
+        temporary t;
+        auto f = file::open(t.path, fresh);
+        ASSERT_TRUE(f && f->write(bytes("hello")));
+        EXPECT_FALSE(f->sync());
+        auto p = mpg::pipe();
+        ASSERT_TRUE(p);
+        EXPECT_EQ(p->second.sync(), std::errc::invalid_argument);
+        EXPECT_EQ(file().sync(), errc::closed);
+        auto cancelled = mpg::with_cancel(mpg::context::background());
+        cancelled.cancel();
+        EXPECT_EQ(f->sync(cancelled), errc::cancelled);
+    });
+}
+
 TEST_P(files, plain_threads_use_them_too) {
     temporary t;
     auto f = file::open(t.path, fresh);
