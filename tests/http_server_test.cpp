@@ -241,40 +241,41 @@ TEST_P(http_server, a_body_that_nobody_reads_may_not_take_for_ever) {
     });
 }
 
-TEST_P(http_server, a_client_that_does_not_read_fails_the_write) {
-    run([] {
-        live_server s({.write_timeout = 100ms});
-        mpg::chan<std::error_code> failed(1);
-        s->handle("/", [&](request&, response& res) {
+/// A server whose handler writes until that fails, with what.
+class endless_server : public live_server {
+  public:
+    explicit endless_server(std::chrono::milliseconds write_timeout)
+        : live_server({.write_timeout = write_timeout}) {
+        (*this)->handle("/", [this](request&, response& res) {
             const std::string block(1 << 20, 'x');
             while (true)
                 if (const auto n = res.write(block); !n) return failed.send(n.error());
         });
-        s.start();
+        start();
+    }
+    mpg::chan<std::error_code> failed{1};
+};
+
+TEST_P(http_server, a_client_that_does_not_read_fails_the_write) {
+    run([] {
+        endless_server s(100ms);
         http_peer c = s.connect();
         ASSERT_TRUE(c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
-        EXPECT_EQ(failed.recv(), make_error_code(mpg::errc::deadline_exceeded));
+        EXPECT_EQ(s.failed.recv(), make_error_code(mpg::errc::deadline_exceeded));
     });
 }
 
 /// The time-out is for the whole response: that something goes out now and then moves nothing.
 TEST_P(http_server, a_client_that_reads_a_byte_now_and_then_fails_the_write) {
     run([] {
-        live_server s({.write_timeout = 300ms});
-        mpg::chan<std::error_code> failed(1);
-        s->handle("/", [&](request&, response& res) {
-            const std::string block(1 << 20, 'x');
-            while (true)
-                if (const auto n = res.write(block); !n) return failed.send(n.error());
-        });
-        s.start();
+        endless_server s(300ms);
         http_peer c = s.connect();
         ASSERT_TRUE(c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
         auto sips = mpg::spawn([&] {
             // Enough at a time that the window opens again, so that the server's socket takes more.
             for (std::vector<std::byte> some(64 << 10); c.stream().read(some).value_or(0) != 0;) mpg::sleep_for(5ms);
         });
-        EXPECT_EQ(failed.recv(), make_error_code(mpg::errc::deadline_exceeded));
+        EXPECT_EQ(s.failed.recv(), make_error_code(mpg::errc::deadline_exceeded));
         c.stream().shutdown_write();
         EXPECT_TRUE(mpg::test::eventually([&] { return s->connections().active + s->connections().idle == 0; }));
         sips.join();
