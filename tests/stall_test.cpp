@@ -197,7 +197,7 @@ TEST_P(stalls, scheduling_latency_is_measured) {
         mpg::blocking([&] { foreign.join(); });
         return mpg::runtime::current()->stats();
     });
-    EXPECT_GE(stats.sched_latency.total(), 2 * 2000u / 64);
+    EXPECT_GE(stats.sched_latency.total(), 2 * 2000u / 80); // one of 64 or so
     EXPECT_LE(stats.sched_latency.total(), 2000u);
     EXPECT_GT(stats.sched_latency.quantile(0.5), 0ns);
     EXPECT_LE(stats.sched_latency.quantile(0.5), stats.sched_latency.quantile(0.99));

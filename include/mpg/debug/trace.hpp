@@ -177,7 +177,7 @@ inline void start_trace(std::size_t events = 1 << 16) {
 /// Stops recording; what was recorded stays, to be written.
 inline void stop_trace() {
     detail::pinned runtimes;
-    for (sched::runtime_state* rt : runtimes) rt->trace.recording.store(false, std::memory_order_relaxed);
+    for (sched::runtime_state* rt : runtimes) sched::probe::stop_recording(*rt);
 }
 
 /// Is any runtime being recorded?

@@ -56,7 +56,7 @@ class blocking_section {
             return true;
         }
         if (!p.runnext.load(std::memory_order_relaxed) && p.ring.size() == 0 &&
-            p.attention.load(std::memory_order_relaxed) == 0 && !somebody_must_poll(p) && !p.poll->has_work() &&
+            !p.called() && !somebody_must_poll(p) && !p.poll->has_work() &&
             p.wheel->next() == base::never && p.poll_lock.try_lock()) {
             p.poll_lock.unlock();
             stamp(&p, t);
@@ -71,7 +71,7 @@ class blocking_section {
                 rt.idle_count.fetch_add(1, std::memory_order_seq_cst);
             }
             base::fence(std::memory_order_seq_cst); // pairs with: published, attend
-            const bool needed = p.attention.load(std::memory_order_relaxed) != 0 || somebody_must_poll(p);
+            const bool needed = p.called() || somebody_must_poll(p);
             if (needed || work_visible(rt)) {
                 if (needed && leave_bare(rt, p))
                     start_machine(rt, &p, nullptr, false);

@@ -105,7 +105,7 @@ inline task* find_any_task(machine* m) {
         // Nothing here. Look around for a while, if idle times have been short or somebody may have work.
         if (idle_since == 0) {
             idle_since = now;
-            seen.begin(rt.ps.size());
+            seen.begin(rt.ps.size(), now);
         }
         if (!p.alone && !m->searching) {
             std::uint32_t none = 0;
@@ -120,7 +120,7 @@ inline task* find_any_task(machine* m) {
                 pause(seen);
                 now = base::now();
                 again = rt.global.size() != 0 || p.ring.size() != 0 || p.poll->has_work() ||
-                        p.attention.load(std::memory_order_relaxed) != 0 || rt.frozen_count.load(std::memory_order_relaxed) != 0 || p.wheel->next() <= now;
+                        p.called() || rt.frozen_count.load(std::memory_order_relaxed) != 0 || p.wheel->next() <= now;
             } while (!again && now < until);
             if (again) continue;
         } else if (m->searching) {
@@ -128,7 +128,7 @@ inline task* find_any_task(machine* m) {
         }
 
         // One that slept now would be woken at once, by who has work and runs it himself.
-        if (m->searching && seen.moving > 4 && left_alone(rt, seen)) {
+        if (m->searching && seen.moving > (seen.fruitless() ? 0u : 4u) && left_alone(rt, seen)) {
             doze(m, base::nanos{25'000} << std::min(++futile, 3u));
             idle_since = base::now() - spin; // one look, and not a spin
             continue;

@@ -41,7 +41,7 @@ MPG_ALWAYS_INLINE void submit(runtime_section& here, runtime_state& rt, task* t)
     t->set_state(task_state::fresh);
     probe::task_create(*t);
     processor* p = here.of(rt);
-    sample_ready(p, *t);
+    sample_new(p, *t);
     if (p) [[likely]] {
         push_ring(*p, t);
         if (!p->alone) published(rt);

@@ -127,7 +127,7 @@ template <class Machine, class Processor> bool prepare_sleep(Machine* m, Process
         rt.searching.fetch_sub(1, std::memory_order_seq_cst);
     }
     base::fence(std::memory_order_seq_cst); // pairs with: published
-    if (!work_visible(rt) && p.attention.load(std::memory_order_relaxed) == 0) return true;
+    if (!work_visible(rt) && !p.called()) return true;
     if (leave_idle(rt, p)) {
         std::uint32_t none = 0;
         m->searching = rt.searching.compare_exchange_strong(none, 1, std::memory_order_seq_cst);

@@ -1,10 +1,11 @@
 // How long runnable tasks wait for their turn: a sample, cheap enough to be always on (Go: runtime/metrics,
 // /sched/latencies).
 //
-// Every 64th task that is made runnable by a P, and all that are without one (then the global queue costs more than the
-// clock), have the time noted in their record; who starts such a one counts it in its own P's histogram. The others pay
-// for a decrement there, and a load and a compare here. Who yields is not measured. Times are kept in units of 128 ns in
-// 32 bits: waits of up to nine minutes.
+// A sample has the time noted in its records: each 64th new task, those whom a P wakes between two of its switches out of 64,
+// and all that are made runnable without a P (then the global queue costs more than the clock). Who starts such a one counts it in
+// his own P's histogram. The others pay for a load and a branch there, and again here: tasks and switches are counted anyway. Each
+// 61st switch counts twice, so of tasks that take turns it is not always the same one. Who yields is not measured. Times are kept
+// in units of 128 ns in 32 bits: waits of up to nine minutes.
 #pragma once
 
 #include <mpg/sched/processor.hpp>
@@ -22,16 +23,22 @@ inline std::size_t latency_bucket(std::uint64_t units) noexcept {
 }
 
 [[gnu::cold]] MPG_NOINLINE inline void note_ready(processor* p, task& t, bool waited) noexcept {
-    if (p) p->to_sample = 64;
     // The wait began when the task left its stack, by a clock that may be a scheduler visit old.
     if (p && waited) bump(p->waited[latency_bucket(static_cast<std::uint64_t>(std::max<base::nanos>(base::now() - t.since, 0)) >> 7)]);
     const std::uint32_t now = latency_clock();
     t.futex.store(now != 0 ? now : 1, std::memory_order_relaxed); // goes with the task, through the queue
 }
-/// t is about to be put on a queue by a machine with p, or by somebody without a P of its runtime.
-/// waited: it was parked.
-MPG_ALWAYS_INLINE void sample_ready(processor* p, task& t, bool waited = false) noexcept {
-    if (observable && (!p || --p->to_sample == 0)) [[unlikely]] note_ready(p, t, waited);
+/// Are those whom p wakes now measured?
+MPG_ALWAYS_INLINE bool in_sample(const processor& p) noexcept {
+    return observable && p.tick.load(std::memory_order_relaxed) % 64 == 0;
+}
+/// t, which is not new, is about to be put on a queue by a machine with p, or by somebody without a P of its runtime.
+MPG_ALWAYS_INLINE void sample_ready(processor* p, task& t) noexcept {
+    if (observable && (!p || in_sample(*p))) [[unlikely]] note_ready(p, t, true);
+}
+/// The same for one that is new.
+MPG_ALWAYS_INLINE void sample_new(processor* p, task& t) noexcept {
+    if (observable && (!p || t.id % 64 == 0)) [[unlikely]] note_ready(p, t, false);
 }
 
 [[gnu::cold]] MPG_NOINLINE inline void count_latency(processor* p, task& t) noexcept {

@@ -46,6 +46,12 @@ inline int reap(machine* m, processor& p, base::nanos until = 0) noexcept {
 }
 
 /// What one who looks for work has seen of the other Ps.
+///
+/// To take a task away is worth it when it keeps the thief busy for longer than its way takes: its record, its stack, and what it
+/// shares with those it talks to come from another CPU, then and at each hand-over. Tasks that wake each other follow each other
+/// to one P, and from there a thief would scatter them again and again. So one whose prey has not lasted several times in a row
+/// leaves small rings to their owners for a while, and then takes once more. Who stands behind one that computes for long waits
+/// for that while at most; a ring that grows is helped at once, and prey that lasts ends it.
 struct outlook {
     struct view {
         std::uint64_t mark = ~std::uint64_t{0}; // of the ring, at the last look
@@ -56,8 +62,21 @@ struct outlook {
     };
     std::vector<view> of; // by index of the P
     unsigned moving = 0;  // looks in a row that met rings from which something had gone since the time before
+    base::nanos taken = 0;      // when something was last taken from a ring; 0: nothing since there was nothing to do
+    unsigned poor = 0;          // how many times in a row that did not last
+    base::nanos wait_until = 0; // small rings are left alone
 
-    void begin(std::size_t ps) {
+    bool fruitless() const noexcept { return poor > 3; }
+    static bool small(std::uint32_t ring) noexcept { return ring <= 8; }
+
+    /// There is nothing to do.
+    void begin(std::size_t ps, base::nanos now) {
+        constexpr base::nanos worth = 5'000, wait = 50'000;
+        if (taken != 0) {
+            poor = now - taken < worth ? poor + 1 : 0;
+            taken = 0;
+        }
+        wait_until = fruitless() ? now + wait : 0;
         if (of.size() != ps) of.resize(ps);
         for (view& v : of) v.mark = ~std::uint64_t{0};
         moving = 0;
@@ -95,10 +114,12 @@ inline task* steal(machine* m, outlook& seen, base::nanos now) noexcept {
         const std::uint64_t mark = victim.ring.mark();
         const bool moved = v.mark != mark;
         if (std::uint32_t size = victim.ring.size()) {
-            if (size > 1 ? !is_brisk(victim, v, now) : !moved) {
+            const bool later = now < seen.wait_until && outlook::small(size);
+            if (!later && (size > 1 ? !is_brisk(victim, v, now) : !moved)) {
                 task* some[run_queue::capacity];
                 std::uint32_t got = victim.ring.steal(some);
                 if (got != 0) {
+                    seen.taken = now;
                     bump(p.steals);
                     probe::steal(rt, p, victim, got);
                     for (std::uint32_t k = 1; k < got; ++k) push_ring(p, some[k]);
@@ -127,7 +148,7 @@ inline void pause(const outlook& seen) noexcept {
 inline bool left_alone(runtime_state& rt, const outlook& seen) noexcept {
     if (rt.global.size() != 0 || rt.frozen_count.load(std::memory_order_relaxed) != 0) return false;
     for (auto& p : rt.ps)
-        if (p->ring.size() > 1 && !seen.of[p->index].brisk) return false;
+        if (const auto n = p->ring.size(); n > 1 && !seen.of[p->index].brisk && !(seen.fruitless() && outlook::small(n))) return false;
     return true;
 }
 
@@ -139,7 +160,7 @@ inline void doze(machine* m, base::nanos time) noexcept {
     bump(p.tick); // the monitor need not wonder
     rt.dozer.store(&p, std::memory_order_relaxed);
     base::fence(std::memory_order_seq_cst); // pairs with: inject
-    if (rt.global.size() == 0 && p.attention.load(std::memory_order_relaxed) == 0) {
+    if (rt.global.size() == 0 && !p.called()) {
         p.poll_lock.lock();
         poll_once(m, p, std::min(p.wheel->next(), base::now() + time));
         p.poll_lock.unlock();

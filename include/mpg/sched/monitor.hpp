@@ -167,7 +167,7 @@ class monitor {
         const bool ordinary = ordinary_work(p, now);
         if (!ordinary && rt_.frozen_count.load(std::memory_order_relaxed) == 0 && !relief_promised(*m))
             return false; // nobody waits, nor has the P been promised to anybody
-        if (p.attention.load(std::memory_order_relaxed) == 0 && is_idle(p)) return false;
+        if (!p.called() && is_idle(p)) return false;
         held_up_ = true;
         const int tid = m->tid.load(std::memory_order_acquire);
         if (tid == 0) return false; // it starts

@@ -123,11 +123,11 @@ MPG_NOINLINE inline bool park(const park_ops& ops, void* arg) noexcept {
 /// The usual case of park: the current task has woken another one, which has run before and so runs next. False: nothing
 /// was done. m becomes the machine where the caller goes on; what this is inlined into is not.
 MPG_ALWAYS_INLINE bool park_for_woken(machine*& m, const park_ops& ops, void* arg) noexcept {
-    if (!m || !m->rt || (observable && m->rt->trace.waited.load(std::memory_order_relaxed)) || !try_enter_runtime(*m)) [[unlikely]]
-        return false;
+    if (!m || !m->rt || !try_enter_runtime(*m)) [[unlikely]] return false;
     processor* p = m->p;
     task* next = p ? p->runnext.load(std::memory_order_relaxed) : nullptr;
-    if (next && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 && next->ex.ctx.sp && !next->bound) [[likely]] {
+    const std::uint32_t raised = p ? p->attention.load(std::memory_order_relaxed) : 0;
+    if (next && !m->locked && (raised & ~attention::recorded) == 0 && next->ex.ctx.sp && !next->bound) [[likely]] {
         const std::uint32_t tick = p->tick.load(std::memory_order_relaxed) + 1;
         if (tick % 61 != 0) [[likely]] {
             p->tick.store(tick, std::memory_order_relaxed);
@@ -138,7 +138,8 @@ MPG_ALWAYS_INLINE bool park_for_woken(machine*& m, const park_ops& ops, void* ar
             self->set_state(task_state::waiting); // who holds a P is not in blocking()
             prepare_to_leave(p, self, ops.reason);
             publish_wait(*m, *p, ops.commit, arg);
-            m = depart(m, p, self, next, ops.reason);
+            if (raised != 0) [[unlikely]] probe::task_switch(*self, ops.reason, next);
+            m = depart(m, p, self, next);
             return true;
         }
     }

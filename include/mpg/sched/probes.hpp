@@ -138,6 +138,11 @@ inline void start_recording(runtime_state& rt, std::size_t events) {
         rt.trace.others = std::make_unique<event_ring>(events);
     }
     rt.trace.recording.store(true, std::memory_order_release); // pairs with: with_ring
+    for (auto& p : rt.ps) p->set_attention(attention::recorded, true);
+}
+inline void stop_recording(runtime_state& rt) noexcept {
+    for (auto& p : rt.ps) p->set_attention(attention::recorded, false);
+    rt.trace.recording.store(false, std::memory_order_relaxed);
 }
 
 } // namespace mpg::sched::probe

@@ -17,11 +17,15 @@
 
 namespace mpg::sched {
 
-/// Why a machine must come to its scheduler at the next switch. Set by others, cleared by the owner.
+/// Why a machine must come to its scheduler at the next switch: set by others, cleared by the owner. And, in the same word, why it
+/// must not take the short ways, which tell nobody what they do: so these pay nothing for those who might look on.
 namespace attention {
 inline constexpr std::uint32_t stop = 1;   // the runtime stops
 inline constexpr std::uint32_t slice = 2;  // tasks hand over to each other by runnext for longer than a slice
 inline constexpr std::uint32_t capped = 4; // enough tasks are frozen: start no fresh ones
+inline constexpr std::uint32_t to_scheduler = stop | slice | capped;
+inline constexpr std::uint32_t recorded = 8;  // the flight recorder is on
+inline constexpr std::uint32_t profiled = 16; // contention is
 } // namespace attention
 
 class timer_wheel; // whose lock is at home on a P
@@ -49,7 +53,6 @@ struct alignas(base::cache_line) processor {
     base::nanos chain_since = 0; // since when no slice began; looked at every 61st switch
     base::nanos last_chain = 0;  // how long the last chain of hand-overs was that had to be ended
     std::uint32_t chain_slices = 0;
-    std::uint32_t to_sample = 64; // so many until the next one whose latency is measured
     fiber::stack_cache stacks;
     task* free_tasks = nullptr; // records.hpp
     task* full_batch = nullptr;
@@ -77,7 +80,7 @@ struct alignas(base::cache_line) processor {
     base::atomic<std::uint64_t> latency[latency_histogram::size]{}, waited[latency_histogram::size]{}; // see latency.hpp
 
     // Shared.
-    alignas(base::cache_line) base::atomic<std::uint32_t> attention{0}; // bits of attention: come to the scheduler
+    alignas(base::cache_line) base::atomic<std::uint32_t> attention{0}; // bits of attention
     base::atomic<machine*> m{nullptr}; // who holds it; under idle_lock where it becomes or stops being null
     bool idle = false;                 // on the idle list; idle_lock
     bool stopped = false;              // gave up its tasks for the stop; idle_lock
@@ -87,6 +90,17 @@ struct alignas(base::cache_line) processor {
     base::spinlock poll_lock; // held by who is in poll->poll()
     base::atomic<std::uint64_t> polls{0}, polled{0}; // such calls, and tasks that they have woken; written under poll_lock
     run_queue ring;
+
+    /// Its machine is to come to the scheduler.
+    bool called() const noexcept { return (attention.load(std::memory_order_relaxed) & attention::to_scheduler) != 0; }
+    /// Neither that, nor does anybody look on.
+    bool undisturbed() const noexcept { return attention.load(std::memory_order_relaxed) == 0; }
+    void set_attention(std::uint32_t bit, bool on) noexcept {
+        if (on)
+            attention.fetch_or(bit, std::memory_order_relaxed);
+        else
+            attention.fetch_and(~bit, std::memory_order_relaxed);
+    }
 };
 
 } // namespace mpg::sched

@@ -76,7 +76,7 @@ MPG_NOINLINE inline void ready_anyhow(task* t) noexcept {
     }
     t->set_state(task_state::runnable);
     probe::task_ready(*t);
-    sample_ready(p, *t, true);
+    sample_ready(p, *t);
     task* old = p->runnext.load(std::memory_order_relaxed);
     p->runnext.store(t, std::memory_order_relaxed);
     if (old) [[unlikely]] push_aside(m, *p, old);
@@ -89,10 +89,9 @@ inline void ready(task* t) noexcept {
     runtime_state* rt = t->rt;
     if (m && m->rt == rt && rt && t->blocking == 0 && try_enter_runtime(*m)) [[likely]] {
         processor* p = m->p;
-        if (p && !p->runnext.load(std::memory_order_relaxed) && (!observable || p->to_sample > 1) && !probe::recording(*rt)) [[likely]] {
+        if (p && !p->runnext.load(std::memory_order_relaxed) && p->undisturbed() && !in_sample(*p)) [[likely]] {
             t->set_state(task_state::runnable);
             probe::probe_ready(*t);
-            if (observable) --p->to_sample;
             p->runnext.store(t, std::memory_order_relaxed);
             return leave_runtime(*m);
         }
@@ -114,7 +113,7 @@ MPG_ALWAYS_INLINE void ready_in_ring(task* t, bool by_world) noexcept {
     processor* p = here.of(rt);
     t->set_state(task_state::runnable);
     probe::task_ready(*t);
-    sample_ready(p, *t, true);
+    sample_ready(p, *t);
     if (!p) [[unlikely]] return inject(rt, t);
     if (by_world && rise(*t)) p->awaited.store(true, std::memory_order_relaxed);
     push_ring(*p, t);

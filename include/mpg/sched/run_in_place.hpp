@@ -25,7 +25,7 @@ inline bool take_in_place(machine* m, task* host, task* t, const char* here) noe
     } inside{m};
     processor* p = m->p;
     if (!p || t->rt != m->rt || m->locked || host->blocking != 0 || !host->stack ||
-        p->attention.load(std::memory_order_relaxed) != 0 || t->get_state() != task_state::fresh)
+        p->called() || t->get_state() != task_state::fresh)
         return false;
     const fiber::stack_pool& pool = m->rt->stacks;
     if (here < host->stack + pool.guard_bytes() + (pool.slot_bytes() - pool.guard_bytes()) / 2) return false;

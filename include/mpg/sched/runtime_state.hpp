@@ -231,6 +231,7 @@ class [[gnu::visibility("default")]] registry {
     void attach(runtime_state& rt) noexcept {
         rt.trace.waited.store(waited_, std::memory_order_release); // pairs with: park_watched
         rt.trace.released.store(released_, std::memory_order_release); // pairs with: contention_ended
+        for (auto& p : rt.ps) p->set_attention(attention::profiled, waited_ != nullptr);
     }
 
     base::spinlock lock_; // guards all below

@@ -52,7 +52,7 @@ MPG_ALWAYS_INLINE task* startable(machine* m, task* t) noexcept {
 /// The next task of this machine's P, without leaving the current stack; null: go to the scheduler.
 MPG_ALWAYS_INLINE task* pick_local(machine* m) noexcept {
     processor* p = m->p;
-    if (!p || m->locked || p->attention.load(std::memory_order_relaxed)) [[unlikely]] return nullptr;
+    if (!p || m->locked || p->called()) [[unlikely]] return nullptr;
     if (bump(p->tick) % 61 == 0) [[unlikely]] return nullptr;
     task* t = take_local(*p);
     return t ? startable(m, t) : nullptr;
@@ -94,15 +94,14 @@ MPG_ALWAYS_INLINE void prepare_to_leave(const processor* p, task* self, wait_rea
 
 /// Leaves the current task for next, or for the scheduler (null). Returns when it runs again, maybe on another thread: so
 /// what this is inlined into is not, and keeps nothing of the old one. m is in the runtime, and no longer when this returns.
-/// p: m's. Returns the machine that it runs on.
-MPG_ALWAYS_INLINE machine* depart(machine* m, processor* p, task* self, task* next, wait_reason why) noexcept {
+/// p: m's. Returns the machine that it runs on. The recorder is not told.
+MPG_ALWAYS_INLINE machine* depart(machine* m, processor* p, task* self, task* next) noexcept {
     m->cur = next;
     if (next) {
         next->set_state(task_state::running);
         sample_start(p, *next);
         probe::probe_start(*next, p);
     }
-    probe::task_switch(*self, why, next);
     fiber::switch_here(self->ex, next ? next->ex : m->g0, m->anchor);
     m = this_machine();
     run_finish(m);
@@ -116,7 +115,8 @@ MPG_ALWAYS_INLINE machine* leave_for(machine* m, processor* p, task* self, task*
     prepare_to_leave(p, self, why);
     m->finish = finish;
     m->finish_arg = arg;
-    return depart(m, p, self, next, why);
+    probe::task_switch(*self, why, next);
+    return depart(m, p, self, next);
 }
 
 /// Leaves the current task for the next one of the P. m is not in the runtime yet.

@@ -102,7 +102,7 @@ MPG_ALWAYS_INLINE void retire(machine* m, task* t) noexcept {
         task* next = nullptr;
 #if !defined(MPG_ASAN) && !defined(MPG_TSAN)
         // The next one has not started: call it right here.
-        if (p && !m->locked && !p->attention.load(std::memory_order_relaxed)) [[likely]] {
+        if (p && !m->locked && !p->called()) [[likely]] {
             next = take_local(*p);
             if (next && next->get_state() == task_state::fresh && !next->bound && bump(p->tick) % 61 != 0) [[likely]] {
                 next->stack = stack;

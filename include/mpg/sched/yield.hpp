@@ -24,7 +24,7 @@ MPG_NOINLINE inline void yield_now(machine* m) noexcept {
     task* t = m->cur;
     task* next = nullptr;
     processor* p = m->p;
-    if (p && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 && bump(p->tick) % 61 != 0) [[likely]] {
+    if (p && !m->locked && !p->called() && bump(p->tick) % 61 != 0) [[likely]] {
         next = take_local(*p);
         if (!next && m->rt->global.size() == 0) return leave_runtime(*m);
         if (next) next = startable(m, next);
@@ -38,7 +38,8 @@ MPG_NOINLINE inline void yield_now(machine* m) noexcept {
 MPG_ALWAYS_INLINE bool yield_to_ring(machine*& m) noexcept {
     enter_runtime(*m);
     processor* p = m->p;
-    if (p && !m->locked && p->attention.load(std::memory_order_relaxed) == 0 &&
+    const std::uint32_t raised = p ? p->attention.load(std::memory_order_relaxed) : 0;
+    if (p && !m->locked && (raised & ~attention::recorded) == 0 &&
         !p->runnext.load(std::memory_order_relaxed)) [[likely]] {
         const std::uint32_t tick = p->tick.load(std::memory_order_relaxed) + 1;
         const run_queue::ends ring = p->ring.now();
@@ -58,7 +59,9 @@ MPG_ALWAYS_INLINE bool yield_to_ring(machine*& m) noexcept {
                     // be there before it has left its stack.
                     self->set_state(task_state::runnable);
                     p->ring.rotate(ring, self);
-                    m = leave_for(m, p, self, next, nullptr, nullptr, wait_reason::none);
+                    prepare_to_leave(p, self, wait_reason::none);
+                    if (raised != 0) [[unlikely]] probe::task_switch(*self, wait_reason::none, next);
+                    m = depart(m, p, self, next);
                     return true;
                 }
             }
@@ -93,7 +96,7 @@ MPG_NOINLINE inline void yield() {
     sched::machine* m = sched::this_machine();
     if (m && sched::yield_to_ring(m)) [[likely]] {
         // A stop raises the attention of all Ps.
-        if (const sched::processor* p = m->p; !p || p->attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
+        if (const sched::processor* p = m->p; !p || p->called()) [[unlikely]]
             sched::suspension_point(m);
         return;
     }
