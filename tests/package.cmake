@@ -51,7 +51,7 @@ set_tests_properties(style.rooms style.rooms_check_finds_offences style.header_l
 set(both "${compilers}")
 set(compilers "${CMAKE_CXX_COMPILER}")
 build_test(each_alone "${PROJECT_SOURCE_DIR}" all_verify_interface_header_sets headers
-    "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wshadow -Wconversion -Werror"
+    "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Werror"
     -DMPG_BUILD_TESTS=OFF -DMPG_BUILD_EXAMPLES=OFF -DMPG_BUILD_BENCHMARKS=OFF)
 set(compilers "${both}")
 
@@ -87,6 +87,7 @@ build_test(shared_objects "${consumers}/shared_objects" consumer consumer
     "-DCMAKE_PREFIX_PATH=${scratch}/moved")
 build_test(hazards "${consumers}/hazards" consumer consumer
     "-DCMAKE_PREFIX_PATH=${scratch}/moved" "-DMPG_TESTS=${CMAKE_CURRENT_SOURCE_DIR}")
+build_test(strict "${consumers}/strict" consumer consumer "-DCMAKE_PREFIX_PATH=${scratch}/moved")
 build_test(tls "${consumers}/tls" consumer consumer "-DCMAKE_PREFIX_PATH=${scratch}/moved")
 build_test(tls_subdirectory "${consumers}/tls" consumer consumer "-DMPG_SOURCE=${PROJECT_SOURCE_DIR}")
 

@@ -22,13 +22,13 @@ template <class T> class channel : public channel_core {
     using slot = slot_of<T>;
 
     /// Throws std::length_error when the ring could not be addressed, std::bad_alloc.
-    static channel* make(std::size_t capacity) {
+    static channel* make(std::size_t places) {
         constexpr std::size_t most = static_cast<std::size_t>(std::numeric_limits<std::ptrdiff_t>::max()) / 2;
-        std::size_t stored = counted_only ? 1 : capacity;
+        std::size_t stored = counted_only ? 1 : places;
         if (stored > (most - header) / sizeof(slot))
             throw std::length_error("mpg: capacity of channel too large");
         void* memory = allocate(header + stored * sizeof(slot));
-        auto* made = ::new (memory) channel(capacity, static_cast<std::byte*>(memory) + header);
+        auto* made = ::new (memory) channel(places, static_cast<std::byte*>(memory) + header);
         made->destroy = [](channel_core& c) noexcept {
             auto* self = static_cast<channel*>(&c);
             self->~channel();

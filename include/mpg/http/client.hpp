@@ -147,13 +147,8 @@ class client_response {
 /// it is read from a source; what is left of it is not sent when a response of 300 or above comes before. After Go's net/http.Client.
 class client {
   public:
-    explicit client(client_options options = {})
-        : options_(options)
-        , proxy_(choose_proxy(options, false))
-        , secure_proxy_(choose_proxy(options, true))
-        , pool_(std::make_shared<detail::client_pool>(
-              options.max_idle_per_host, options.max_idle,
-              options.idle_timeout.count() > 0 ? options.idle_timeout.count() : base::never)) {}
+    client() : client(in_place()) {} // no temporary options: GCC 12 sees one's proxy uninitialised at -O3
+    explicit client(client_options options) : client(in_place(), std::move(options)) {}
 
     /// Errors: std::errc::invalid_argument (URL, method, headers), std::errc::protocol_not_supported (not
     /// http, or https without client_options::tls), std::errc::bad_message, std::errc::message_size (the
@@ -196,6 +191,18 @@ class client {
     void close_idle() { pool_->clear(); }
 
   private:
+    struct in_place {
+        explicit in_place() = default;
+    };
+    template <class... Options>
+    explicit client(in_place, Options&&... options)
+        : options_(std::forward<Options>(options)...)
+        , proxy_(choose_proxy(options_, false))
+        , secure_proxy_(choose_proxy(options_, true))
+        , pool_(std::make_shared<detail::client_pool>(
+              options_.max_idle_per_host, options_.max_idle,
+              options_.idle_timeout.count() > 0 ? options_.idle_timeout.count() : base::never)) {}
+
     static void forget(client_request& r, std::initializer_list<std::string_view> names) {
         std::erase_if(r.headers, [&](const auto& h) {
             return std::any_of(names.begin(), names.end(),

@@ -30,7 +30,7 @@ class epoll_set;
 
 /// What is known of one descriptor. 64 bytes, aligned so: an event carries the address and the generation in
 /// one word.
-struct alignas(64) epoll_slot : canceller {
+struct alignas(64) epoll_slot final : canceller {
     static constexpr std::uint32_t readable = 1, writable = 2, read_closed = 4,
                                    failed = 8;    // failed: error, hang-up
     static constexpr std::uint32_t urgent = 16;   // there has been some: a read stops short in front of it

@@ -62,7 +62,7 @@ inline double cgroup_quota(const std::string& root = "/sys/fs/cgroup", const std
 
 /// CPUs of the affinity mask, whatever their number.
 inline unsigned affinity_cpus() noexcept {
-    for (int cpus = 1024; cpus <= 1 << 20; cpus *= 2) {
+    for (std::size_t cpus = 1024; cpus <= 1 << 20; cpus *= 2) {
         cpu_set_t* set = CPU_ALLOC(cpus);
         if (!set) return 1;
         std::size_t bytes = CPU_ALLOC_SIZE(cpus);

@@ -43,8 +43,8 @@ template <class Machine> Machine* take_relief(Machine& m, std::uint32_t tick) no
 /// By the monitor: the relief is its own again. Null: the machine has taken it.
 template <class Machine> Machine* withdraw_relief(Machine& m) noexcept {
     Machine* relief = m.relief.load(std::memory_order_acquire); // of this thread's own making, or pairs with: take_relief
-    if (!relief || // acquire: the same
-        !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_relaxed, std::memory_order_acquire))
+    if (!relief || // acquire: the same; needed in failure only, which GCC 12 warns of
+        !m.relief.compare_exchange_strong(relief, nullptr, std::memory_order_acquire))
         return nullptr;
     return relief;
 }
