@@ -8,6 +8,7 @@ vcpkg_cmake_configure(
         -DMPG_BUILD_TESTS=OFF
         -DMPG_BUILD_EXAMPLES=OFF
         -DMPG_BUILD_BENCHMARKS=OFF
+        -DMPG_BUILD_TRACE=OFF
         -DMPG_INSTALL=ON)
 vcpkg_cmake_install()
 vcpkg_cmake_config_fixup(CONFIG_PATH share/cmake/mpg)
