@@ -215,6 +215,7 @@ set(MPG_HEADERS
     include/mpg/sched/this_task.hpp
     include/mpg/sched/thread_lock.hpp
     include/mpg/sched/thread_sight.hpp
+    include/mpg/sched/tie.hpp
     include/mpg/sched/timer.hpp
     include/mpg/sched/timer_wheel.hpp
     include/mpg/sched/timers.hpp

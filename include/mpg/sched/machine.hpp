@@ -8,6 +8,7 @@
 #include <mpg/sched/futex.hpp>
 #include <mpg/sched/retake.hpp>
 #include <mpg/sched/task.hpp>
+#include <mpg/sched/tie.hpp>
 #include <mpg/sched/timer.hpp>
 
 #include <cstdint>
@@ -18,10 +19,6 @@ namespace mpg::sched {
 
 struct processor;
 class cancel_batch;
-
-/// Is the affinity of a thread narrowed to one CPU? Who gives it a P: none -> narrow; the thread: narrow -> none; the monitor:
-/// narrow -> widening -> none.
-enum class tie : std::uint8_t { none, narrow, widening };
 
 /// Written by its own thread, but for what says otherwise.
 struct machine {
@@ -65,7 +62,7 @@ struct machine {
     event thaw;                                    // set by who has given p, or lets it go on without
     base::atomic<processor*> thawed_on{nullptr};   // its last P out of the frozen queue, and the tick of that P then:
     base::atomic<std::uint32_t> thawed_tick{0};    // while both still hold its task has not left that P
-    base::atomic<tie> tied{tie::none};             // to the CPU of who has given p; see same_cpu.hpp
+    base::atomic<tie> tied{tie::none};             // to the CPU of who has given p; see tie.hpp
     ::cpu_set_t cpus{};                            // where it may run otherwise, while it is tied
     base::nanos stint_cpu = -1;                    // the thread's clock when its task was first seen to compute; the monitor's
     bool stalled = false;                          // that is known to be a stall already; the monitor's

@@ -171,7 +171,7 @@ class monitor {
         held_up_ = true;
         const int tid = m->tid.load(std::memory_order_acquire);
         if (tid == 0) return false; // it starts
-        need_not_wait_for_this_cpu(*m);
+        untie_for(*m); // who has precedence over it may have its CPU
         char state = computes_on(tid, s, now) ? 'R' : thread_state(tid);
         if (state == 0) {
             base::nanos wait = base::never;

@@ -86,7 +86,7 @@ inline void freeze_here(machine& m, const void* context) noexcept {
     if (stands) {
         m.rt->preemptions.fetch_add(1, std::memory_order_relaxed);
         m.thaw.wait();
-        may_leave_this_cpu(m);
+        untie(m);
         m.frozen_at.store(nullptr, std::memory_order_relaxed);
         t->set_state(task_state::running);
         probe::task_start(*t, m.p);

@@ -10,18 +10,47 @@
 // move. So each P notes on which CPU it was given away last, and of two on the same one the later leaves the choice to the kernel.
 //
 // Who has precedence over it may take that CPU for long meanwhile: a thread that has not come for a part of a slice is widened by
-// the monitor. Its mask stands in machine::cpus: written by who gives the P away while `tied` says none, and read while it does not.
+// the monitor. Who widens whom, and when: tie.hpp.
 //
 // Two system calls for who gives the P away and one for who gets it: 1 to 2 us, once a slice. Refused: the kernel chooses, as always.
 #pragma once
 
 #include <mpg/sched/runtime_state.hpp>
+#include <mpg/sched/tie.hpp>
 
+#include <ctime>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 namespace mpg::sched {
+
+// ---- what tie.hpp calls
+
+/// m's affinity, which is kept, becomes that CPU. False: it stays as it is.
+inline bool narrow(machine& m, unsigned cpu) noexcept {
+    const int tid = m.tid.load(std::memory_order_relaxed);
+    if (tid == 0) return false; // it starts; and 0 would be the caller
+    const long bytes = ::syscall(SYS_sched_getaffinity, tid, sizeof m.cpus, &m.cpus);
+    if (bytes <= 0 || !CPU_ISSET(cpu, &m.cpus)) return false; // more CPUs than a cpu_set_t has, or not one of its own
+    ::cpu_set_t here;
+    CPU_ZERO(&here);
+    CPU_SET(cpu, &here);
+    return !CPU_EQUAL(&here, &m.cpus) && ::syscall(SYS_sched_setaffinity, tid, sizeof here, &here) == 0;
+}
+/// itself: by m's own thread.
+inline void widen(const machine& m, bool itself) noexcept {
+    const int tid = itself ? 0 : m.tid.load(std::memory_order_relaxed);
+    if (::syscall(SYS_sched_setaffinity, tid, sizeof m.cpus, &m.cpus) == 0) return;
+    ::cpu_set_t any; // none of them is left to the process: whichever it has now
+    __builtin_memset(&any, 0xff, sizeof any);
+    ::syscall(SYS_sched_setaffinity, tid, sizeof any, &any);
+}
+/// The monitor is in the middle of one system call. Asleep, or who has precedence over it would wait for ever.
+inline void await_untied(const machine&) noexcept {
+    const ::timespec moment{0, 20'000};
+    ::nanosleep(&moment, nullptr);
+}
 
 /// Before p is given to `to`, which waits, or is about to, and is the caller's to wake. Does not allocate; in signal handlers, too.
 inline void comes_to_this_cpu(processor& p, machine& to) noexcept {
@@ -30,40 +59,7 @@ inline void comes_to_this_cpu(processor& p, machine& to) noexcept {
     p.cpu.store(static_cast<int>(cpu), std::memory_order_relaxed);
     for (const auto& q : p.rt->ps)
         if (q.get() != &p && q->cpu.load(std::memory_order_relaxed) == static_cast<int>(cpu) && q->m.load(std::memory_order_relaxed)) return;
-    if (to.tied.load(std::memory_order_acquire) != tie::none) return; // pairs with: need_not_wait_for_this_cpu
-    const int tid = to.tid.load(std::memory_order_relaxed);
-    if (tid == 0) return; // it starts; and 0 would be the caller
-    const long bytes = ::syscall(SYS_sched_getaffinity, tid, sizeof to.cpus, &to.cpus);
-    if (bytes <= 0 || !CPU_ISSET(cpu, &to.cpus)) return; // more CPUs than a cpu_set_t has, or not one of its own
-    ::cpu_set_t here;
-    CPU_ZERO(&here);
-    CPU_SET(cpu, &here);
-    if (CPU_EQUAL(&here, &to.cpus)) return;
-    if (::syscall(SYS_sched_setaffinity, tid, sizeof here, &here) == 0)
-        to.tied.store(tie::narrow, std::memory_order_release); // pairs with: need_not_wait_for_this_cpu
-}
-
-inline void widen_again(const machine& m, int tid) noexcept {
-    if (::syscall(SYS_sched_setaffinity, tid, sizeof m.cpus, &m.cpus) == 0) return;
-    ::cpu_set_t any; // none of them is left to the process: whichever it has now
-    __builtin_memset(&any, 0xff, sizeof any);
-    ::syscall(SYS_sched_setaffinity, tid, sizeof any, &any);
-}
-
-/// By m's own thread, when it has been woken.
-inline void may_leave_this_cpu(machine& m) noexcept {
-    tie seen = m.tied.load(std::memory_order_relaxed);
-    if (seen == tie::none) [[likely]] return;
-    if (seen == tie::narrow) m.tied.compare_exchange_strong(seen, tie::none, std::memory_order_relaxed);
-    widen_again(m, 0); // when the monitor does so as well: to the same
-}
-
-/// By the monitor: m's thread was woken long ago. Somebody with precedence may have its CPU.
-inline void need_not_wait_for_this_cpu(machine& m) noexcept {
-    tie seen = tie::narrow;
-    if (!m.tied.compare_exchange_strong(seen, tie::widening, std::memory_order_acquire)) return; // pairs with: comes_to_this_cpu
-    widen_again(m, m.tid.load(std::memory_order_relaxed));
-    m.tied.store(tie::none, std::memory_order_release); // pairs with: comes_to_this_cpu
+    tie_to(to, cpu);
 }
 
 } // namespace mpg::sched

@@ -28,7 +28,7 @@ inline void put_spare(runtime_state& rt, machine* m) noexcept {
 inline task* await_work(machine* m) noexcept {
     if (!m->locked) put_spare(*m->rt, m); // a locked one waits for its task, which knows it
     m->wake.wait();
-    may_leave_this_cpu(*m);
+    untie(*m);
     return std::exchange(m->job, nullptr);
 }
 
