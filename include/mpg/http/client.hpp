@@ -155,7 +155,8 @@ class client {
     /// header is too long), std::errc::connection_aborted, std::errc::too_many_symbolic_link_levels
     /// (redirects), those of net::tcp_stream and of ctx. Follows redirects as browsers do (301, 302, 303 turn
     /// into GET; credentials stay on their host). A connection that was kept and turns out dead is replaced
-    /// once, where the method is idempotent.
+    /// once, where the method is idempotent. ctx counts for the response's body, too, as in Go: a
+    /// with_timeout() that is written into the call is cancelled when that statement ends. Suspends.
     result<client_response> fetch(client_request request, const context& ctx = context::background()) {
         auto url = detail::client_url::parse(request.url);
         if (!url) return unexpected(url.error());
