@@ -5,6 +5,7 @@
 #pragma once
 
 #include <mpg/base/atomic.hpp>
+#include <mpg/base/clock.hpp>
 #include <mpg/base/config.hpp>
 
 #include <cstdint>
@@ -70,21 +71,29 @@ MPG_ALWAYS_INLINE void holds_one_less() noexcept {
 
 #if !defined(MPG_MODEL_ATOMICS) // the model checker has a lock of its own, which does not spin
 
-/// Called by who waits for what others hold for nanoseconds, when that has lasted for a tenth of a second or more. Set in a child of
-/// fork, which has no other thread: the holder may be missing there.
+/// Called by who waits for what others hold for nanoseconds, when that has lasted for a fifth of a second, and he has given his CPU
+/// away for more than a thousand times meanwhile: who holds it has had his turn. Set in a child of fork, which has no other thread: the
+/// holder may be missing there.
 [[gnu::visibility("default")]] inline constinit atomic<void (*)() noexcept> waits_in_vain{nullptr};
 
 /// What such a one does between his looks, once he has been patient: the holder may have lost its CPU, and gets ours.
 class holders_turn {
   public:
     void give() noexcept {
-        ::sched_yield();
-        if (++given_ % 200'000 == 0)
-            if (auto* f = waits_in_vain.load(std::memory_order_relaxed)) f();
+        ::sched_yield(); // among others who want this CPU, for a slice of the system
+        if (++given_ % 1024 == 0) [[unlikely]] complain();
     }
 
   private:
+    [[gnu::cold]] MPG_NOINLINE void complain() noexcept {
+        auto* f = waits_in_vain.load(std::memory_order_relaxed);
+        if (!f) return;
+        if (since_ == 0) since_ = now();
+        if (now() - since_ >= 200'000'000) f();
+    }
+
     unsigned given_ = 0;
+    nanos since_ = 0; // of the first thousand
 };
 
 /// BasicLockable. Never hold it across a switch (but see sched::park, which releases it after the switch), user
