@@ -10,6 +10,10 @@
 
 #include <csignal>
 #include <string>
+#include <thread>
+#include <vector>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace {
 
@@ -56,6 +60,53 @@ TEST_P(stack_overflow, is_found_beyond_a_large_frame_with_a_large_guard) {
     });
     EXPECT_EQ(child.signal, SIGSEGV) << child;
     EXPECT_NE(child.err.find(" stack overflow"), std::string::npos) << child;
+}
+
+// The child has the stack of the task that has forked, and none of the runtime's other threads.
+TEST_P(stack_overflow, is_named_in_a_child_of_fork) {
+    auto child = mpg::test::run_in_child([&] {
+        return run([] {
+            mpg::this_task::set_name("forker");
+            const ::pid_t forked = ::fork();
+            if (forked == 0) ::_exit(overrun_the_stack(0) & 1);
+            int status = 0;
+            mpg::blocking([&] { ::waitpid(forked, &status, 0); });
+            return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+        });
+    });
+    EXPECT_EQ(child.exit_code, SIGSEGV) << child;
+    EXPECT_NE(child.err.find(" stack overflow"), std::string::npos) << child;
+    EXPECT_NE(child.err.find("forker"), std::string::npos) << child;
+    EXPECT_NE(child.err.find("overrun_the_stack"), std::string::npos) << child;
+}
+
+// The stack is none of a task: as in a program without a runtime.
+TEST_P(stack_overflow, of_a_plain_thread_is_not_taken_for_a_tasks) {
+    auto child = mpg::test::run_in_child([&] {
+        run([] { mpg::blocking([] { std::thread([] { overrun_the_stack(0); }).join(); }); });
+    });
+    EXPECT_EQ(child.signal, SIGSEGV) << child;
+    EXPECT_EQ(child.err.find("stack overflow"), std::string::npos) << child;
+}
+
+TEST_P(stack_overflow, of_a_plain_thread_goes_to_the_handler_of_the_program) {
+    auto child = mpg::test::run_in_child([&] {
+        struct sigaction own {};
+        own.sa_handler = [](int) { ::_exit(33); };
+        own.sa_flags = SA_ONSTACK;
+        ::sigaction(SIGSEGV, &own, nullptr);
+        run([] {
+            mpg::blocking([] {
+                std::thread([] {
+                    std::vector<char> room(64 << 10);
+                    ::stack_t aside{room.data(), 0, room.size()};
+                    ::sigaltstack(&aside, nullptr);
+                    overrun_the_stack(0);
+                }).join();
+            });
+        });
+    });
+    EXPECT_EQ(child.exit_code, 33) << child;
 }
 
 TEST_P(stack_overflow, other_faults_are_no_overflow) {
