@@ -38,6 +38,7 @@ struct sleeper { // the poller
 struct processor {
     mpg::base::atomic<machine*> m{nullptr};
     mpg::base::atomic<bool> attention{false};
+    bool called() const { return attention.load(std::memory_order_relaxed); }
     bool idle = false;
     processor* next_idle = nullptr;
     mpg::sched::basic_run_queue<2> ring;
