@@ -37,17 +37,26 @@ double meet(int items) {
     return static_cast<double>(steals() - before) / items;
 }
 
+/// While there is nothing to take a P waits in its poller.
+struct stealing : testing::TestWithParam<mpg::netpoll> {
+  protected:
+    static mpg::options two_ps() {
+        mpg::options o;
+        o.procs = 2;
+        o.backend = GetParam();
+        return o;
+    }
+};
+INSTANTIATE_TEST_SUITE_P(pollers, stealing, testing::Values(mpg::netpoll::io_uring, mpg::netpoll::epoll));
+
 // Without restraint there is a theft for each four items, and an item takes four times as long.
-TEST(stealing, tasks_that_hand_over_to_each_other_are_left_together) {
-    mpg::options o;
-    o.procs = 2;
-    mpg::run(o, [] { EXPECT_LT(meet(400'000), 0.05); });
+TEST_P(stealing, tasks_that_hand_over_to_each_other_are_left_together) {
+    mpg::run(two_ps(), [] { EXPECT_LT(meet(400'000), 0.05); });
 }
 
 // Nobody is preempted here: without a thief they would wait for ever.
-TEST(stealing, who_stands_behind_one_that_computes_is_taken_also_after_futile_thefts) {
-    mpg::options o;
-    o.procs = 2;
+TEST_P(stealing, who_stands_behind_one_that_computes_is_taken_also_after_futile_thefts) {
+    mpg::options o = two_ps();
     o.preempt_after = 0s;
     mpg::run(o, [] {
         for (int round = 0; round < 20; ++round) {

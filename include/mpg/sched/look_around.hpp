@@ -51,7 +51,7 @@ inline int reap(machine* m, processor& p, base::nanos until = 0) noexcept {
 /// shares with those it talks to come from another CPU, then and at each hand-over. Tasks that wake each other follow each other
 /// to one P, and from there a thief would scatter them again and again. So one whose prey has not lasted several times in a row
 /// leaves small rings to their owners for a while, and then takes once more. Who stands behind one that computes for long waits
-/// for that while at most; a ring that grows is helped at once, and prey that lasts ends it.
+/// for that while at most; a ring that has grown is helped at the next look, and prey that lasts ends it.
 struct outlook {
     struct view {
         std::uint64_t mark = ~std::uint64_t{0}; // of the ring, at the last look
